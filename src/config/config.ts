@@ -1,5 +1,6 @@
 // The configuration as the program uses it: complete, in base units, plain data.
 import type { ConnectionConfig } from "../base/connection-config.ts";
+import type { StorageConfig } from "../base/storage-config.ts";
 
 export type TableMode = "copy-and-stream" | "stream-only" | "copy-only";
 
@@ -11,13 +12,6 @@ export interface TableConfig {
 
 /** `"*"`: every table of the schema, also ones created later. */
 export type SchemaConfig = "*" | Readonly<Record<string, TableConfig>>;
-
-export interface LocalStorageConfig {
-  readonly kind: "local";
-  readonly root: string; // absolute path
-}
-
-export type StorageConfig = LocalStorageConfig;
 
 export interface Config {
   readonly group: string;

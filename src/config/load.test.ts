@@ -1,0 +1,396 @@
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: ${NAME} is the config's own notation
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import fc from "fast-check";
+import { stringify } from "yaml";
+import { PgFloError } from "../base/errors.ts";
+import { loadConfig, parseConfig } from "./load.ts";
+import { starterConfig } from "./starter.ts";
+
+const MINIMAL = `
+group: app
+source: { url: "postgres://repl@db.example.com/app" }
+storage: ./data
+schemas: { public: "*" }
+`;
+
+function parse(text: string, env: Record<string, string> = {}) {
+  return parseConfig(text, { env, baseDir: "/etc/flo", file: "pg-flo.yaml" });
+}
+
+function mistakesOf(text: string, env: Record<string, string> = {}): string {
+  try {
+    parse(text, env);
+  } catch (error) {
+    assert.ok(error instanceof PgFloError, String(error));
+    assert.equal(error.code, "CONFIG_INVALID");
+    return error.message;
+  }
+  assert.fail("the config was taken");
+}
+
+/** The minimal config with one key's line replaced or added. */
+function withKey(key: string, value: string): string {
+  const others = MINIMAL.split("\n").filter((line) => !line.startsWith(`${key}:`));
+  return `${others.join("\n")}\n${key}: ${value}\n`;
+}
+
+test("a minimal config gets every default, and the metadata live in the source", () => {
+  const config = parse(MINIMAL);
+  const source = {
+    host: "db.example.com",
+    port: 5432,
+    database: "app",
+    user: "repl",
+    sslMode: "prefer",
+    connectTimeoutMs: 10_000,
+  };
+  assert.deepEqual(config, {
+    group: "app",
+    source,
+    metadata: source,
+    storage: { kind: "local", root: "/etc/flo/data" },
+    schemas: { public: "*" },
+    copy: { parallel: 2, fileSizeBytes: 128_000_000 },
+    stream: { flushIntervalMs: 10_000, fileSizeBytes: 128_000_000, memoryBytes: 128_000_000 },
+    leaseMs: 60_000,
+  });
+});
+
+test("every key is read", () => {
+  const config = parse(`
+group: app_2
+source:
+  host: /var/run/postgresql
+  port: 6432
+  database: "a b"
+  user: r
+  password: 0123
+  sslmode: verify-full
+  sslrootcert: tls/ca.pem
+  sslcert: /tls/client.crt
+  sslkey: tls/client.key
+  connect_timeout: 3
+  publication: dba made
+metadata: { url: "postgresql://m:p%40ss@[::1]:5433/meta?sslmode=disable&connect_timeout=5" }
+storage: file:///srv/a%20b
+schemas:
+  sales:
+    orders: {}
+    yes:
+    Odd.Name "x": { mode: copy-only, exclude_columns: [null, 1] }
+    inventory: { mode: stream-only, include_columns: [id, quantity] }
+  public: "*"
+copy: { parallel: 64, file_size: 1GiB }
+stream: { flush_interval: 1.5s, streams: 1, file_size: 1 MB, memory: 16mb }
+lease: 2m
+profile: portable
+`);
+  assert.deepEqual(config.source, {
+    host: "/var/run/postgresql",
+    port: 6432,
+    database: "a b",
+    user: "r",
+    password: "0123",
+    sslMode: "verify-full",
+    sslRootCert: "/etc/flo/tls/ca.pem",
+    sslCert: "/tls/client.crt",
+    sslKey: "/etc/flo/tls/client.key",
+    connectTimeoutMs: 3000,
+  });
+  assert.equal(config.publication, "dba made");
+  assert.deepEqual(config.metadata, {
+    host: "::1",
+    port: 5433,
+    database: "meta",
+    user: "m",
+    password: "p@ss",
+    sslMode: "disable",
+    connectTimeoutMs: 5000,
+  });
+  assert.deepEqual(config.storage, { kind: "local", root: "/srv/a b" });
+  assert.deepEqual(config.schemas, {
+    sales: {
+      orders: { mode: "copy-and-stream" },
+      yes: { mode: "copy-and-stream" },
+      'Odd.Name "x"': { mode: "copy-only", excludeColumns: ["null", "1"] },
+      inventory: { mode: "stream-only", includeColumns: ["id", "quantity"] },
+    },
+    public: "*",
+  });
+  assert.deepEqual(config.copy, { parallel: 64, fileSizeBytes: 2 ** 30 });
+  assert.deepEqual(config.stream, { flushIntervalMs: 1500, fileSizeBytes: 1_000_000, memoryBytes: 16_000_000 });
+  assert.equal(config.leaseMs, 120_000);
+});
+
+test("all mistakes are told at once, with key, line, value and what is allowed", () => {
+  const message = mistakesOf(`group: My App
+sourc: { url: "postgres://a@b/c" }
+source: { url: "mysql://a@b/c", sslmod: require }
+storage: s3://bucket/prefix?region=eu&secret_key=hush
+schemas:
+  public: { orders: { mode: stream, colums: [a] }, "*": {}, t: { include_columns: [a], exclude_columns: [b] } }
+  pg_catalog: "*"
+  sales: all
+copy: { paralel: 4, file_size: 12 }
+stream: { flush_interval: 10, streams: 2, memory: 1TB }
+lease: forever
+profile: native
+http: 127.0.0.1:8080
+`);
+  for (const expected of [
+    'group (line 1) is "My App", allowed is 1 to 40 characters of a-z, 0-9 and _',
+    "sourc (line 2) is not a key, did you mean source? Allowed are group, source",
+    "source.sslmod (line 3) is not a key, did you mean sslmode?",
+    "source.url (line 3) does not begin with postgres:// or postgresql://",
+    'storage (line 4) is "s3://bucket/prefix?…", s3:// is not possible in this version, allowed is a folder or file:///folder',
+    'schemas.public.orders.mode (line 6) is "stream", allowed is copy-and-stream, stream-only, copy-only',
+    "schemas.public.orders.colums (line 6) is not a key, allowed are mode, include_columns, exclude_columns",
+    'schemas.public.* (line 6) is not a table; every table is written public: "*"',
+    "schemas.public.t (line 6) has include_columns and exclude_columns, allowed is one of them",
+    "schemas.pg_catalog (line 7) belongs to the server",
+    'schemas.sales (line 8) is "all", allowed is "*" or a mapping of tables',
+    "copy.paralel (line 9) is not a key, did you mean parallel?",
+    'copy.file_size (line 9) is "12", allowed is a size from 1MB to 4GB, such as 128MB',
+    'stream.flush_interval (line 10) is "10", allowed is a duration from 100ms to 1h, such as 10s',
+    'stream.streams (line 10) is "2", allowed is 1',
+    'stream.memory (line 10) is "1TB", allowed is a size from 16MB to 64GB',
+    'lease (line 11) is "forever", allowed is a duration',
+    'profile (line 12) is "native", allowed is portable (native is not in this version)',
+    'http (line 13) is "127.0.0.1:8080", allowed is nothing: the dashboard is not in this version',
+    "19 mistakes; correct the keys",
+  ]) {
+    assert.ok(message.includes(expected), `${expected}\nis not in\n${message}`);
+  }
+  assert.ok(!message.includes("hush"));
+});
+
+test("what is missing is told", () => {
+  const message = mistakesOf("lease: 60s\ncopy:\n");
+  for (const key of ["group", "source", "storage", "schemas"])
+    assert.match(message, new RegExp(`${key} is missing, allowed is`));
+  assert.match(message, /copy \(line 2\) has no value, allowed is a mapping with keys of parallel, file_size/);
+  const connection = mistakesOf(withKey("source", "{ host: h, sslcert: a.crt }"));
+  assert.match(connection, /source\.database \(line 6\) is missing/);
+  assert.match(connection, /source\.user \(line 6\) is missing/);
+  assert.match(connection, /source\.sslcert \(line 6\) needs sslkey too/);
+  for (const empty of ["", "# nothing\n", "{}", "[]", "text", "null"]) assert.match(mistakesOf(empty), /group/);
+});
+
+test("a variable stands for any text, whatever it holds, also for a number", () => {
+  const env = {
+    PGPASSWORD: "a:b@c/d?e#f%41 \"'\n$${x}",
+    PARALLEL: "8",
+    FLUSH: "250ms",
+    DATABASE_URL: "postgres://u:p%40@h/d",
+  };
+  const config = parse(
+    `${withKey("source", '{ url: "postgres://repl:${PGPASSWORD}@db:6000/app" }')}
+metadata: { url: "\${DATABASE_URL}" }
+copy:
+  parallel: \${PARALLEL}
+stream: { flush_interval: "\${FLUSH}" }
+`,
+    env,
+  );
+  assert.equal(config.source.password, env.PGPASSWORD);
+  assert.equal(config.source.host, "db");
+  assert.equal(config.metadata.password, "p@");
+  assert.equal(config.copy.parallel, 8);
+  assert.equal(config.stream.flushIntervalMs, 250);
+  const escaped = parse(withKey("storage", '"/a/$${HOME}/$x/${NAME}"'), { NAME: "${n}" });
+  assert.equal(escaped.storage.root, "/a/${HOME}/$x/${n}");
+  const inHost = parse(withKey("source", '{ url: "postgres://u:p@${WHERE}" }'), { WHERE: "h:77/d?sslmode=allow" });
+  assert.deepEqual([inHost.source.host, inHost.source.port, inHost.source.sslMode], ["h", 77, "allow"]);
+});
+
+test("a missing variable is named, and nothing else is said about its key", () => {
+  const message = mistakesOf(
+    withKey("source", '{ url: "postgres://u:${NOPE}@h/d", host: "${A-B}", user: "${X", password: "${constructor}" }'),
+  );
+  assert.match(message, /source\.url \(line 6\) names \$\{NOPE\}, which is not set in the environment/);
+  assert.match(message, /source\.host \(line 6\) has a variable that is not a name/);
+  assert.match(message, /source\.user \(line 6\) has a \$\{ that is not closed/);
+  assert.match(message, /source\.password \(line 6\) names \$\{constructor\}/);
+  assert.match(message, /4 mistakes/);
+});
+
+test("URLs are read as libpq reads them", () => {
+  const url = (text: string) => parse(withKey("source", `{ url: "${text}" }`)).source;
+  assert.equal(url("postgres:///app?host=/var/run/postgresql&user=u").host, "/var/run/postgresql");
+  assert.equal(url("postgres://u@%2Fvar%2Frun/app").host, "/var/run");
+  assert.equal(url("postgresql://u@/app").host, "localhost");
+  assert.equal(url("postgres://u%20x:p%C3%A9%2F@h/my%20db").password, "pé/");
+  assert.equal(url("postgres://u%20x:p@h/my%20db").database, "my db");
+  assert.equal(url("postgres://u:a@b#c@h:1/d").password, "a@b#c");
+  assert.equal(url("postgres://h/d?user=u&password=x%26y&port=9&dbname=e").database, "e");
+  assert.equal(url("postgres://u@h/d?ssl=true").sslMode, "require");
+  assert.equal(url("postgres://u@h/d?sslrootcert=ca.pem&sslmode=verify-ca").sslRootCert, "/etc/flo/ca.pem");
+  assert.equal(url("postgres://u@h/d?sslrootcert=system").sslRootCert, "system");
+  const both = parse(withKey("source", '{ url: "postgres://h/d", user: u, password: "p w", sslmode: require }')).source;
+  assert.deepEqual([both.user, both.password, both.sslMode], ["u", "p w", "require"]);
+});
+
+test("a wrong URL is told without any piece of its password", () => {
+  const wrong: [string, RegExp][] = [
+    ["postgres://u:hunter2@h:port/d", /a port that is not a number/],
+    ["postgres://u:hunter2", /a port that is not a number/],
+    ["postgres://u:12/hunter2@h/d", /an @ after the host/],
+    ["postgres://u:12?hunter2@h/d", /an @ after the host/],
+    ["postgres://u:hunter2%zz@h/d", /a % in its password/],
+    ["postgres://u:hunter2@h/d?sslmode=on", /a wrong sslmode, allowed is disable, allow/],
+    ["postgres://u:hunter2@h:99999/d", /a wrong port, allowed is a whole number/],
+    ["postgres://u:hunter2@h/d?channel_binding=require", /the setting "channel_binding", allowed are sslmode/],
+    ["postgres://u:hunter2@a,b/d", /more than one host/],
+    ["postgres://u:hunter2@a:1:2/d", /a port that is not a number/],
+    ["postgres://u:hunter2@h", /database \(line 6\) is missing/],
+    ["u:hunter2@h/d", /does not begin with postgres/],
+  ];
+  for (const [url, expected] of wrong) {
+    const message = mistakesOf(withKey("source", `{ url: "${url}" }`));
+    assert.match(message, expected);
+    assert.ok(!message.includes("hunter2"), message);
+  }
+  assert.match(
+    mistakesOf(withKey("source", '{ url: "postgres://u@h/d", user: v }')),
+    /source\.user .* here and in the url/,
+  );
+});
+
+test("no mistake shows a secret that stands where it does not belong", () => {
+  for (const text of [
+    withKey("source", '"postgres://u:hunter2@h/d"'),
+    withKey("source", "{ password:hunter2 }"),
+    withKey("source", "\n  password:hunter2"),
+    withKey("source", "\n  password:hunter2\n  user: x"),
+    withKey("source", "{ password: [hunter2], user: { hunter: 2 } }"),
+    withKey("source", "{ password: *hunter2 }"),
+    withKey("source", "{ password: !hunter2 x }"),
+    withKey("source", '{ password: "hunter2'),
+    withKey("source", "{ password: }hunter2 }"),
+    withKey("storage", "https://u:hunter2@h/x"),
+    withKey("storage", '"s3://b/p?secret_access_key=hunter2"'),
+  ]) {
+    const message = mistakesOf(text);
+    assert.ok(!message.includes("hunter2"), message);
+  }
+});
+
+test("text that is not YAML is told with its line", () => {
+  assert.match(mistakesOf("group: app\nschemas: { public: * }\n"), /at line 2 has a \* .* in quotes: "\*"/);
+  assert.match(mistakesOf("group: app\n\tstorage: x\n"), /at line 2/);
+  assert.match(mistakesOf("group: app\ngroup: b\n"), /at line 2 has a key twice/);
+  assert.match(mistakesOf("a: 1\n---\nb: 2\n"), /more than one document/);
+  assert.match(mistakesOf("copy: { parallel: ${N} }"), /at line 1 .* a variable belongs in quotes/);
+  assert.match(mistakesOf("a: &x { b: *x }"), /deeper than 20/);
+  assert.match(mistakesOf("[".repeat(5_000)), /YAML/);
+  assert.match(mistakesOf("__proto__: { group: x }"), /__proto__/);
+});
+
+test("a home folder's ~ is refused, because it would make a folder named ~", () => {
+  assert.match(mistakesOf(withKey("storage", "~/data")), /~ is not replaced here/);
+  assert.match(mistakesOf(withKey("storage", "file://host/data")), /file:\/\/\/absolute\/folder/);
+});
+
+test("the starter config is valid as it is", () => {
+  assert.equal(parse(starterConfig(), { PGPASSWORD: "x" }).source.password, "x");
+  // Also with every commented key switched on.
+  const all = starterConfig().replaceAll(/^( *)# ((?: *(?:- )?[a-z_]+:.*))$/gm, "$1$2");
+  const env = { PGPASSWORD: "x", METADATA_PASSWORD: "y" };
+  assert.equal(parse(all, env).metadata.password, "y");
+  assert.equal(parse(all, env).source.sslMode, "verify-full");
+});
+
+test("any YAML value either is a config or raises CONFIG_INVALID, never anything else", () => {
+  const keys = fc.constantFrom(
+    "group",
+    "source",
+    "metadata",
+    "storage",
+    "schemas",
+    "copy",
+    "stream",
+    "url",
+    "public",
+    "http",
+    "lease",
+    "parallel",
+    "mode",
+    "include_columns",
+    "__proto__",
+    "constructor",
+  );
+  const scalars = fc.oneof(
+    fc.string(),
+    fc.integer(),
+    fc.constantFrom(null, true, "*", "${X}", "${", "postgres://a:b@c/d", "10s", "s3://x"),
+  );
+  const { value } = fc.letrec((tie) => ({
+    value: fc.oneof(
+      { maxDepth: 4 },
+      scalars,
+      fc.array(tie("value"), { maxLength: 3 }),
+      fc.dictionary(fc.oneof(keys, fc.string()), tie("value"), { maxKeys: 6 }),
+    ),
+  }));
+  const check = (text: string) => {
+    try {
+      parse(text, { X: "1" });
+    } catch (error) {
+      assert.ok(error instanceof PgFloError && error.code === "CONFIG_INVALID", String((error as Error).stack));
+    }
+  };
+  fc.assert(
+    fc.property(value, (random) => check(stringify(random))),
+    { numRuns: 500 },
+  );
+  fc.assert(fc.property(fc.string({ unit: "binary", maxLength: 60 }), check), { numRuns: 500 });
+  fc.assert(
+    fc.property(
+      fc.array(
+        fc.constantFrom(
+          "a:",
+          " ",
+          "\n",
+          "- ",
+          "{",
+          "}",
+          "[",
+          "*a",
+          "&a ",
+          "!t ",
+          "'",
+          '"',
+          "|",
+          "? ",
+          "---\n",
+          "${X}",
+          "<<:",
+        ),
+      ),
+      (parts) => check(parts.join("")),
+    ),
+    { numRuns: 1000 },
+  );
+});
+
+test("a file that cannot be read is told with the way out", (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "pg-flo-config-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const missing = join(folder, "none.yaml");
+  assert.throws(
+    () => loadConfig(missing, {}),
+    /\[CONFIG_INVALID\] .*none\.yaml, does not exist; make one with pg-flo init/,
+  );
+  assert.throws(() => loadConfig(folder, {}), /is a folder/);
+  const file = join(folder, "pg-flo.yaml");
+  writeFileSync(file, Buffer.from([0xff, 0xfe, 0x67]));
+  assert.throws(() => loadConfig(file, {}), /is not UTF-8/);
+  writeFileSync(file, `# ${"x".repeat(1_000_001)}`);
+  assert.throws(() => loadConfig(file, {}), /allowed are 1000000/);
+  writeFileSync(file, `\uFEFF${MINIMAL}`);
+  assert.equal(loadConfig(file, {}).storage.root, join(folder, "data"));
+});

@@ -1,0 +1,145 @@
+// The one table of options: every key, its default and what is allowed. docs/config.md is tested against it.
+// Scalars arrive as text (see yaml-text.ts), so that `${NAME}` can stand for a number too.
+// Rules between keys are in rules.ts, so that a mistake in one key hides no other.
+import { z } from "zod";
+import { parseDurationMs, parseSizeBytes } from "./quantity.ts";
+
+/** A key's documentation: its default and allowed values as text. */
+export interface OptionFacts {
+  readonly allowed: string;
+  readonly default?: string;
+}
+
+export const NOT_IN_THIS_VERSION = "not in this version";
+
+const file = text(/^[^\0]+$/, "a path, absolute or from the config file's folder");
+
+const connectionShape = {
+  url: text(/^[^\0]+$/, "postgres://user:password@host:port/database"),
+  host: text(/^[^\0,]+$/, "one name, one address, or the folder of a unix socket", "localhost"),
+  port: wholeNumber(1, 65_535, 5432),
+  database: text(/^[^\0]+$/, "the name of a database"),
+  user: text(/^[^\0]+$/, "the name of a role"),
+  password: text(/^[^\0]*$/, "text, best from the environment"),
+  sslmode: choice(["disable", "allow", "prefer", "require", "verify-ca", "verify-full"], "prefer"),
+  sslrootcert: file,
+  sslcert: file,
+  sslkey: file,
+  connect_timeout: wholeNumber(1, 600, 10),
+};
+
+/** One connection's settings, each optional here: which must be there is in connection.ts. */
+export const connectionOptions = mapping(connectionShape).partial();
+export type ConnectionSettings = z.output<typeof connectionOptions>;
+export const connectionKeys = Object.keys(connectionShape) as readonly (keyof typeof connectionShape)[];
+
+const columns = z
+  .array(identifier("a column's name"), { error: "a list of column names" })
+  .min(1, { error: "a list of at least one column name" })
+  .refine((names) => new Set(names).size === names.length, { error: "a list that names each column once" });
+
+const tableOptions = mapping({
+  mode: choice(["copy-and-stream", "stream-only", "copy-only"], "copy-and-stream"),
+  include_columns: columns.optional().meta({ allowed: "a list of column names" }),
+  exclude_columns: columns.optional().meta({ allowed: "a list of column names" }),
+});
+
+const tables = z.record(z.string(), z.preprocess(emptyAsMapping, tableOptions));
+
+export const configOptions = mapping({
+  group: text(/^[a-z0-9_]{1,40}$/, "1 to 40 characters of a-z, 0-9 and _"),
+  source: mapping({ ...connectionShape, publication: identifier("the name of a publication") }).partial(),
+  metadata: connectionOptions.optional(),
+  storage: text(/^[^\0]+$/, "a folder or file:///folder; s3:// is not in this version"),
+  schemas: z.record(z.string(), z.union([z.literal("*"), tables], { error: '"*" or a mapping of tables' }), {
+    error: 'a mapping of schemas, such as { public: "*" }',
+  }),
+  copy: mapping({
+    parallel: wholeNumber(1, 64, 2),
+    file_size: size("128MB", "1MB", "4GB"),
+  }).prefault({}),
+  stream: mapping({
+    flush_interval: duration("10s", "100ms", "1h"),
+    streams: choice(["1"], "1"),
+    file_size: size("128MB", "1MB", "4GB"),
+    memory: size("128MB", "16MB", "64GB"),
+  }).prefault({}),
+  lease: duration("60s", "1s", "1h"),
+  profile: choice(["portable"], "portable", "portable (native is not in this version)"),
+  http: z
+    .undefined({ error: "nothing: the dashboard is not in this version, remove the key" })
+    .optional()
+    .meta({ allowed: NOT_IN_THIS_VERSION }),
+});
+
+export type Options = z.output<typeof configOptions>;
+
+/** A mapping without other keys. Its message is the list of keys, which mistakes.ts turns into a sentence. */
+function mapping<S extends z.ZodRawShape>(shape: S) {
+  return z.strictObject(shape, { error: () => Object.keys(shape).join(", ") });
+}
+
+/** `documentedDefault` is only told here: connection.ts applies it, where a URL may have a say. */
+function text(pattern: RegExp, allowed: string, documentedDefault?: string) {
+  return z.string({ error: allowed }).regex(pattern, { error: allowed }).meta(facts(allowed, documentedDefault));
+}
+
+/** A Postgres identifier: 1 to 63 bytes (NAMEDATALEN - 1), any characters but NUL. */
+function identifier(what: string) {
+  const allowed = `${what}, 1 to 63 bytes`;
+  return z.string({ error: allowed }).refine(isIdentifier, { error: allowed }).meta({ allowed });
+}
+
+export function isIdentifier(name: string): boolean {
+  const length = Buffer.byteLength(name);
+  return length >= 1 && length <= 63 && !name.includes("\0");
+}
+
+function choice<const T extends readonly [string, ...string[]]>(values: T, byDefault: T[number], says?: string) {
+  const allowed = says ?? values.join(", ");
+  return z
+    .enum(values, { error: allowed })
+    .default(byDefault as never)
+    .meta(facts(allowed, byDefault));
+}
+
+function wholeNumber(min: number, max: number, byDefault: number) {
+  const parse = (value: string) => (/^\d{1,9}$/.test(value) ? Number(value) : undefined);
+  return ranged(parse, String(byDefault), String(min), String(max), `a whole number from ${min} to ${max}`);
+}
+
+function duration(byDefault: string, min: string, max: string) {
+  return ranged(parseDurationMs, byDefault, min, max, `a duration from ${min} to ${max}, such as ${byDefault}`);
+}
+
+function size(byDefault: string, min: string, max: string) {
+  return ranged(parseSizeBytes, byDefault, min, max, `a size from ${min} to ${max}, such as ${byDefault}`);
+}
+
+function ranged(
+  parse: (value: string) => number | undefined,
+  byDefault: string,
+  min: string,
+  max: string,
+  allowed: string,
+) {
+  return z
+    .string({ error: allowed })
+    .transform((value, context) => {
+      const parsed = parse(value);
+      if (parsed !== undefined && parsed >= parse(min)! && parsed <= parse(max)!) return parsed;
+      context.addIssue({ code: "custom", message: allowed });
+      return z.NEVER;
+    })
+    .default(parse(byDefault)!)
+    .meta(facts(allowed, byDefault));
+}
+
+function facts(allowed: string, byDefault: string | undefined): OptionFacts & Record<string, unknown> {
+  return byDefault === undefined ? { allowed } : { allowed, default: byDefault };
+}
+
+/** `orders:` with nothing behind it means the same as `orders: {}`. */
+function emptyAsMapping(value: unknown): unknown {
+  return value === "" || value === null ? {} : value;
+}
