@@ -1,0 +1,323 @@
+// Copy ranges: spans of heap blocks, the unit of copying and of resuming. A range is done when its files are in the
+// manifest, in the same transaction. It refuses a result from a worker whose range another one took meanwhile.
+import { PgFloError } from "../base/errors.ts";
+import type { TableMode } from "../config/config.ts";
+import { filesParameter, filesRecord, type NewFile } from "./files.ts";
+import { type Queryable, row, rows, transaction } from "./queryable.ts";
+import { legalFrom, next, type TableState } from "./table-state.ts";
+
+export interface NewRange {
+  readonly heapOid: number;
+  readonly heapSchema: string;
+  readonly heapName: string;
+  readonly relfilenode: number;
+  readonly blockFrom: number;
+  /** Exclusive. Null: to the end of the heap, however far it has grown. The last range of every heap is open-ended. */
+  readonly blockTo: number | null;
+}
+
+export interface ClaimedRange extends NewRange {
+  readonly rangeId: number;
+  readonly group: string;
+  readonly tableId: number;
+  readonly generation: number;
+  readonly rangeNumber: number;
+  readonly workerId: string;
+  /** How often it was claimed; with the worker it fences out an older try. */
+  readonly attempt: number;
+}
+
+export type RangePlan =
+  | "planned"
+  /** Another worker was quicker: its ranges hold. */
+  | "already-planned"
+  /** It has no cut, failed, was removed, or began anew. */
+  | "not-copying";
+
+/**
+ * Stores the ranges of a table that has a cut and no ranges yet. A table without any (a partitioned one without leaves)
+ * is copied at once. `tableBlocks` (of all its heaps) decides which table is copied first: the largest.
+ */
+export async function planRanges(
+  db: Queryable,
+  plan: {
+    readonly tableId: number;
+    readonly generation: number;
+    readonly tableBlocks: number;
+    readonly ranges: readonly NewRange[];
+  },
+): Promise<RangePlan> {
+  refuseBoundedHeaps(plan.ranges);
+  return transaction(db, async (transaction) => {
+    const table = await lockTable(transaction, plan.tableId);
+    if (table?.state !== "copying" || table.generation !== plan.generation) return "not-copying";
+    if (table.ranges_total !== null) return "already-planned";
+    await rows(
+      transaction,
+      `insert into pg_flo.copy_ranges (group_name, table_id, range_number, heap_oid, heap_schema, heap_name,
+         relfilenode, block_from, block_to, table_blocks)
+       select $1, $2, n, "heapOid", "heapSchema", "heapName", relfilenode, "blockFrom", "blockTo", $3
+       from rows from (jsonb_to_recordset($4::jsonb) as ("heapOid" bigint, "heapSchema" text, "heapName" text,
+         relfilenode bigint, "blockFrom" bigint, "blockTo" bigint)) with ordinality
+         as given("heapOid", "heapSchema", "heapName", relfilenode, "blockFrom", "blockTo", n)`,
+      [table.group_name, plan.tableId, plan.tableBlocks, JSON.stringify(plan.ranges)],
+    );
+    await rows(transaction, "update pg_flo.tables set ranges_total = $2, updated_at = now() where table_id = $1", [
+      plan.tableId,
+      plan.ranges.length,
+    ]);
+    if (plan.ranges.length === 0) await finishTable(transaction, plan.tableId, table);
+    return "planned";
+  });
+}
+
+// A heap grows between the planning and the reading: a plan whose last range ends at a block loses rows.
+function refuseBoundedHeaps(ranges: readonly NewRange[]): void {
+  const bounded = new Map<number, string>();
+  for (const range of ranges) bounded.set(range.heapOid, `${range.heapSchema}.${range.heapName}`);
+  for (const range of ranges) if (range.blockTo === null) bounded.delete(range.heapOid);
+  const [name] = bounded.values();
+  if (name !== undefined)
+    throw new PgFloError("INTERNAL", `plan ranges of heap ${name}, none is open-ended, 0 of them`);
+}
+
+/**
+ * Takes one range that nobody works on, of the largest table first; one whose lease ran out too. Any number of workers
+ * may ask at once: none waits for another, none gets what another got. Undefined: there is none now.
+ * `tableIds`: only of these tables (those that the caller's snapshot is for).
+ */
+export async function claimRange(
+  db: Queryable,
+  claim: {
+    readonly group: string;
+    readonly workerId: string;
+    readonly leaseMs: number;
+    readonly tableIds?: readonly number[];
+  },
+): Promise<ClaimedRange | undefined> {
+  const claimed = await row<RangeRow>(
+    db,
+    `update pg_flo.copy_ranges r set state = 'running', owner = $2, attempts = r.attempts + 1,
+       lease_until = clock_timestamp() + $3 * interval '1 millisecond'
+     from (
+       select open.range_id, t.generation from pg_flo.copy_ranges open join pg_flo.tables t using (table_id)
+       where open.group_name = $1 and open.state <> 'done' and t.state = 'copying'
+         and (open.state = 'pending' or open.lease_until < clock_timestamp())
+         and ($4::bigint[] is null or open.table_id = any($4))
+         and exists (select from pg_flo.workers where worker_id = $2)
+       order by open.table_blocks desc, open.table_id, open.range_number
+       limit 1 for update of open skip locked) chosen
+     where r.range_id = chosen.range_id
+     returning r.range_id, r.group_name, r.table_id, r.range_number, r.heap_oid, r.heap_schema, r.heap_name,
+       r.relfilenode, r.block_from, r.block_to, r.owner, r.attempts, chosen.generation`,
+    [claim.group, claim.workerId, claim.leaseMs, claim.tableIds ?? null],
+  );
+  return claimed && toClaimedRange(claimed);
+}
+
+export interface RangeResult {
+  readonly range: ClaimedRange;
+  /** None for a range without a row. */
+  readonly files: readonly NewFile[];
+  readonly rows: number;
+  /** Bytes of COPY data read. */
+  readonly sizeBytes: number;
+  readonly inexactValues: number;
+}
+
+/** `tableState`: what the table became, with its last range. */
+export type RangeCompletion =
+  | { readonly result: "done"; readonly tableState: TableState }
+  | { readonly result: "fenced" };
+
+/**
+ * Makes a copied range durable: its files enter the manifest and it is done, or ("fenced") nothing is stored, because
+ * another worker took it, or the table failed, was removed or began anew. Safe to call again after a lost reply: a
+ * range whose files are in the manifest is "done". With the last range the table moves on and its ranges are deleted.
+ */
+export async function completeRange(db: Queryable, result: RangeResult): Promise<RangeCompletion> {
+  return transaction(db, async (transaction) => {
+    const table = await lockTable(transaction, result.range.tableId);
+    if (!table) return { result: "fenced" };
+    const stillOurs = table.state === "copying" && table.generation === result.range.generation;
+    const finished = stillOurs && (await finishRange(transaction, result));
+    if (!finished) {
+      return (await inManifest(transaction, result))
+        ? { result: "done", tableState: table.state }
+        : { result: "fenced" };
+    }
+    await addCopyFiles(transaction, result, table);
+    const counted = await addCounters(transaction, result);
+    if (counted.ranges_done !== counted.ranges_total) return { result: "done", tableState: table.state };
+    return { result: "done", tableState: await finishTable(transaction, result.range.tableId, table) };
+  });
+}
+
+async function finishRange(db: Queryable, { range, rows: rowCount, sizeBytes }: RangeResult): Promise<boolean> {
+  const finished = await row(
+    db,
+    `update pg_flo.copy_ranges set state = 'done', owner = null, lease_until = null, row_count = $4, size_bytes = $5
+     where range_id = $1 and owner = $2 and attempts = $3 and state = 'running' returning 1`,
+    [range.rangeId, range.workerId, range.attempt, rowCount, sizeBytes],
+  );
+  return finished !== undefined;
+}
+
+// A range that was done by an earlier try has its files in the manifest under the same paths: those are never reused.
+async function inManifest(db: Queryable, { range, files }: RangeResult): Promise<boolean> {
+  if (files.length === 0) return false;
+  const found = await row<{ count: number }>(
+    db,
+    "select count(*)::int as count from pg_flo.files where group_name = $1 and path = any($2)",
+    [range.group, files.map((file) => file.path)],
+  );
+  return found?.count === files.length;
+}
+
+async function addCopyFiles(db: Queryable, { files }: RangeResult, table: LockedTable): Promise<void> {
+  if (files.length === 0) return;
+  await rows(
+    db,
+    `insert into pg_flo.files (group_name, stream, schema_name, table_name, kind, path, schema_version, row_count,
+       size_bytes, lsn_start, lsn_end, checksum)
+     select $1, $2, $3, $4, 'copy', path, schema_version, row_count, size_bytes, lsn_start, lsn_end, checksum
+     from jsonb_to_recordset($5::jsonb) as ${filesRecord}`,
+    [table.group_name, table.stream, table.schema_name, table.table_name, filesParameter(files)],
+  );
+}
+
+async function addCounters(db: Queryable, result: RangeResult): Promise<{ ranges_done: number; ranges_total: number }> {
+  const counted = await row<{ ranges_done: number; ranges_total: number }>(
+    db,
+    `update pg_flo.tables set ranges_done = ranges_done + 1, copy_rows = copy_rows + $2, copy_bytes = copy_bytes + $3,
+       inexact_values = inexact_values + $4, file_count = file_count + $5, file_bytes = file_bytes + $6,
+       updated_at = now()
+     where table_id = $1 returning ranges_done, ranges_total`,
+    [
+      result.range.tableId,
+      result.rows,
+      result.sizeBytes,
+      result.inexactValues,
+      result.files.length,
+      result.files.reduce((sum, file) => sum + file.sizeBytes, 0),
+    ],
+  );
+  if (!counted) throw new PgFloError("INTERNAL", `complete range ${result.range.rangeId}, its locked table vanished`);
+  return counted;
+}
+
+/** Moves a locked table on after its last range, and deletes the ranges: nobody needs them, the counters stay. */
+async function finishTable(db: Queryable, tableId: number, table: LockedTable): Promise<TableState> {
+  const state = next(table.state, { kind: "rangesDone", mode: table.mode });
+  if (state === null) throw new PgFloError("INTERNAL", `finish table ${tableId}, not allowed in state ${table.state}`);
+  await rows(db, "update pg_flo.tables set state = $2, updated_at = now() where table_id = $1 and state = any($3)", [
+    tableId,
+    state,
+    legalFrom("rangesDone"),
+  ]);
+  await rows(db, "delete from pg_flo.copy_ranges where table_id = $1", [tableId]);
+  return state;
+}
+
+/** Gives a range back that was not copied (a clean stop, a lost snapshot). False: it was no longer this worker's. */
+export async function releaseRange(db: Queryable, range: ClaimedRange): Promise<boolean> {
+  const released = await row(
+    db,
+    `update pg_flo.copy_ranges set state = 'pending', owner = null, lease_until = null
+     where range_id = $1 and owner = $2 and attempts = $3 and state = 'running' returning 1`,
+    [range.rangeId, range.workerId, range.attempt],
+  );
+  return released !== undefined;
+}
+
+/** Ranges whose lease ran out are pending again (`claimRange` takes them anyway; this is so that status says so). */
+export async function resetRangesOfLostWorkers(db: Queryable, group: string): Promise<number> {
+  const reset = await rows(
+    db,
+    `update pg_flo.copy_ranges set state = 'pending', owner = null, lease_until = null
+     where range_id in (
+       select range_id from pg_flo.copy_ranges
+       where group_name = $1 and state = 'running' and lease_until < clock_timestamp() for update skip locked)
+     returning 1`,
+    [group],
+  );
+  return reset.length;
+}
+
+export interface RemainingRanges {
+  readonly tableId: number;
+  readonly generation: number;
+  /** Null: still to be planned. */
+  readonly rangesTotal: number | null;
+  readonly pending: number;
+  readonly running: number;
+}
+
+/** Every table that is being copied and what is left of it, the largest first. */
+export async function remainingRanges(db: Queryable, group: string): Promise<RemainingRanges[]> {
+  const found = await rows<Omit<RemainingRanges, "tableId"> & { tableId: string }>(
+    db,
+    `select t.table_id as "tableId", t.generation, t.ranges_total as "rangesTotal",
+       count(*) filter (where r.state = 'pending')::int as pending,
+       count(*) filter (where r.state = 'running')::int as running
+     from pg_flo.tables t left join pg_flo.copy_ranges r on r.table_id = t.table_id and r.state <> 'done'
+     where t.group_name = $1 and t.state = 'copying'
+     group by t.table_id order by max(r.table_blocks) desc nulls last, t.table_id`,
+    [group],
+  );
+  return found.map((table) => ({ ...table, tableId: Number(table.tableId) }));
+}
+
+interface LockedTable {
+  readonly group_name: string;
+  readonly schema_name: string;
+  readonly table_name: string;
+  readonly mode: TableMode;
+  readonly stream: number | null;
+  readonly state: TableState;
+  readonly generation: number;
+  readonly ranges_total: number | null;
+}
+
+async function lockTable(db: Queryable, tableId: number): Promise<LockedTable | undefined> {
+  return row<LockedTable>(
+    db,
+    `select group_name, schema_name, table_name, mode, stream, state, generation, ranges_total
+     from pg_flo.tables where table_id = $1 for no key update`,
+    [tableId],
+  );
+}
+
+interface RangeRow {
+  readonly range_id: string;
+  readonly group_name: string;
+  readonly table_id: string;
+  readonly range_number: number;
+  readonly heap_oid: string;
+  readonly heap_schema: string;
+  readonly heap_name: string;
+  readonly relfilenode: string;
+  readonly block_from: string;
+  readonly block_to: string | null;
+  readonly owner: string;
+  readonly attempts: number;
+  readonly generation: number;
+}
+
+function toClaimedRange(found: RangeRow): ClaimedRange {
+  return {
+    rangeId: Number(found.range_id),
+    group: found.group_name,
+    tableId: Number(found.table_id),
+    generation: found.generation,
+    rangeNumber: found.range_number,
+    heapOid: Number(found.heap_oid),
+    heapSchema: found.heap_schema,
+    heapName: found.heap_name,
+    relfilenode: Number(found.relfilenode),
+    blockFrom: Number(found.block_from),
+    blockTo: found.block_to === null ? null : Number(found.block_to),
+    workerId: found.owner,
+    attempt: found.attempts,
+  };
+}

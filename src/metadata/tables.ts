@@ -1,0 +1,241 @@
+// The mirrored tables of a group: what they are, and the moves of their state that are not part of a copy or a batch.
+// A table's generation grows whenever it begins anew (copied again, configured again, recreated at the source): what
+// was written for an older generation never enters the manifest.
+import type { ErrorCode } from "../base/errors.ts";
+import { type Lsn, lsn } from "../base/lsn.ts";
+import type { TableMode } from "../config/config.ts";
+import type { ReplicaIdentity, SourceColumn } from "../postgres/catalog.ts";
+import { removeFiles } from "./files.ts";
+import { type Queryable, row, rows, transaction } from "./queryable.ts";
+import { legalFrom, next, type TableState } from "./table-state.ts";
+
+/** A column of the source and the name it has in the Parquet files (unique ignoring case, no dot). */
+export interface TableColumn extends SourceColumn {
+  readonly fileName: string;
+}
+
+export interface TableError {
+  readonly code: string;
+  readonly message: string;
+  readonly at: string; // ISO 8601, by the metadata server's clock
+}
+
+export interface Table {
+  readonly tableId: number;
+  readonly group: string;
+  readonly schema: string;
+  readonly name: string;
+  readonly relationOid: number;
+  readonly mode: TableMode;
+  /** Null for copy-only tables. */
+  readonly stream: number | null;
+  readonly state: TableState;
+  readonly generation: number;
+  /** Changes with a commit LSN from it on count; the copy holds what was before. Null while pending. */
+  readonly cutLsn: Lsn | null;
+  readonly schemaVersion: number;
+  readonly identity: ReplicaIdentity;
+  /** Of `schemaVersion`. */
+  readonly columns: readonly TableColumn[];
+  readonly error: TableError | null;
+  /** Null until the ranges are planned. */
+  readonly rangesTotal: number | null;
+  readonly rangesDone: number;
+  readonly copyRows: number;
+  readonly copyBytes: number;
+  readonly changeRows: number;
+  readonly changeFiles: number;
+  readonly inexactValues: number;
+  readonly fileCount: number;
+  readonly fileBytes: number;
+}
+
+/** A row of pg_flo.tables as `tableColumns` selects it. */
+export interface TableRow {
+  readonly [column: string]: unknown;
+  readonly table_id: string;
+  readonly group_name: string;
+  readonly schema_name: string;
+  readonly table_name: string;
+  readonly relation_oid: string;
+  readonly mode: TableMode;
+  readonly stream: number | null;
+  readonly state: TableState;
+  readonly generation: number;
+  readonly cut_lsn: string | null;
+  readonly schema_version: number;
+  readonly identity: ReplicaIdentity;
+  readonly error: TableError | null;
+  readonly ranges_total: number | null;
+  readonly ranges_done: number;
+  readonly columns: readonly TableColumn[];
+}
+
+const tableQuery = `select t.*, v.columns
+  from pg_flo.tables t join pg_flo.table_versions v using (table_id, schema_version)`;
+
+/** Every table of a group, also failed and removed ones, in the order in which they were registered. */
+export async function readTables(db: Queryable, group: string): Promise<Table[]> {
+  const found = await rows<TableRow>(db, `${tableQuery} where t.group_name = $1 order by t.table_id`, [group]);
+  return found.map(toTable);
+}
+
+/** What waits for a cut: the owner of the stream takes it with `takeCut` (or `activateStream`). */
+export async function tablesWaitingForCut(db: Queryable, group: string, stream: number | null): Promise<Table[]> {
+  const found = await rows<TableRow>(
+    db,
+    `${tableQuery} where t.group_name = $1 and t.stream is not distinct from $2::int and t.state = any($3)
+     order by t.table_id`,
+    [group, stream, legalFrom("cutTaken")],
+  );
+  return found.map(toTable);
+}
+
+/**
+ * Stops one table: nothing more of it is copied or written. The newest error is the one that is told.
+ * `generation`: what the one who failed was working on, so that an old failure does not stop a new copy.
+ * False: the table began anew or was removed meanwhile.
+ */
+export async function setTableError(
+  db: Queryable,
+  table: { readonly tableId: number; readonly generation: number },
+  error: { readonly code: ErrorCode; readonly message: string },
+): Promise<boolean> {
+  const failed = await row(
+    db,
+    `update pg_flo.tables set state = $4, updated_at = now(),
+       error = jsonb_build_object('code', $5::text, 'message', $6::text, 'at', clock_timestamp())
+     where table_id = $1 and generation = $2 and state = any($3) returning 1`,
+    [
+      table.tableId,
+      table.generation,
+      legalFrom("failed"),
+      next("pending", { kind: "failed" }),
+      error.code,
+      error.message,
+    ],
+  );
+  return failed !== undefined;
+}
+
+/**
+ * The table begins anew: its ranges and all its files leave the manifest, its cut is taken back, its counters are zero,
+ * its error is cleared. Gives the paths of the files, for the caller to delete; null when it is removed or unknown.
+ */
+export async function copyAgain(db: Queryable, group: string, tableId: number): Promise<string[] | null> {
+  return transaction(db, async (transaction) => {
+    const reset = await beginAnew(transaction, group, [tableId], "copyAgain");
+    return reset.tableIds.length === 0 ? null : reset.paths;
+  });
+}
+
+/**
+ * The cause of a table's error was mended. Its changes were dropped meanwhile, so it can only be copied again: as
+ * `copyAgain`, but only for a table in state `error`; null for any other.
+ */
+export async function clearTableError(db: Queryable, group: string, tableId: number): Promise<string[] | null> {
+  return transaction(db, async (transaction) => {
+    const failed = await row(
+      transaction,
+      "select 1 from pg_flo.tables where table_id = $1 and group_name = $2 and state = 'error' for no key update",
+      [tableId, group],
+    );
+    return failed ? (await beginAnew(transaction, group, [tableId], "copyAgain")).paths : null;
+  });
+}
+
+/**
+ * The table's definition changed and its files go on: stores its new columns as the next schema version, or its new
+ * identity. Bound to the version that the caller knows. Gives the version that holds now, or null when another was
+ * quicker.
+ */
+export async function alterTable(
+  db: Queryable,
+  change: {
+    readonly tableId: number;
+    readonly schemaVersion: number;
+    readonly columns?: readonly TableColumn[];
+    readonly identity?: ReplicaIdentity;
+  },
+): Promise<number | null> {
+  const altered = await row<{ schema_version: number }>(
+    db,
+    `with altered as (
+       update pg_flo.tables set schema_version = schema_version + case when $3::jsonb is null then 0 else 1 end,
+         identity = coalesce($4::jsonb, identity), updated_at = now()
+       where table_id = $1 and schema_version = $2 returning group_name, table_id, schema_version
+     ), version as (
+       insert into pg_flo.table_versions (group_name, table_id, schema_version, columns)
+       select group_name, table_id, schema_version, $3::jsonb from altered where $3::jsonb is not null)
+     select schema_version from altered`,
+    [
+      change.tableId,
+      change.schemaVersion,
+      change.columns ? JSON.stringify(change.columns) : null,
+      change.identity ? JSON.stringify(change.identity) : null,
+    ],
+  );
+  return altered?.schema_version ?? null;
+}
+
+/**
+ * Resets tables to `pending` by an event that allows it. Locks their rows before their ranges, like everywhere.
+ * The rows must not be locked by this transaction in another order.
+ */
+export async function beginAnew(
+  transaction: Queryable,
+  group: string,
+  tableIds: readonly number[],
+  event: "copyAgain" | "configuredAgain",
+): Promise<{ readonly tableIds: readonly number[]; readonly paths: string[] }> {
+  const reset = await rows<{ table_id: string }>(
+    transaction,
+    `with chosen as (
+       select table_id from pg_flo.tables where group_name = $1 and table_id = any($2::bigint[]) and state = any($3)
+       order by table_id for no key update)
+     update pg_flo.tables t set state = $4, generation = t.generation + 1, cut_lsn = null, error = null,
+       ranges_total = null, ranges_done = 0, copy_rows = 0, copy_bytes = 0, change_rows = 0, change_files = 0,
+       inexact_values = 0, file_count = 0, file_bytes = 0, updated_at = now()
+     from chosen where t.table_id = chosen.table_id returning t.table_id`,
+    [group, tableIds, legalFrom(event), "pending" satisfies TableState],
+  );
+  const ids = reset.map((table) => Number(table.table_id));
+  await rows(transaction, "delete from pg_flo.copy_ranges where table_id = any($1::bigint[])", [ids]);
+  const paths = await removeFiles(transaction, ids);
+  await rows(
+    transaction,
+    `delete from pg_flo.table_versions v using pg_flo.tables t
+     where t.table_id = any($1::bigint[]) and v.table_id = t.table_id and v.schema_version < t.schema_version`,
+    [ids],
+  );
+  return { tableIds: ids, paths };
+}
+
+/** A row of `pg_flo.tables` with its columns as the program uses it. */
+export function toTable(found: TableRow): Table {
+  return {
+    tableId: Number(found.table_id),
+    group: found.group_name,
+    schema: found.schema_name,
+    name: found.table_name,
+    relationOid: Number(found.relation_oid),
+    mode: found.mode,
+    stream: found.stream,
+    state: found.state,
+    generation: found.generation,
+    cutLsn: found.cut_lsn === null ? null : lsn(BigInt(found.cut_lsn)),
+    schemaVersion: found.schema_version,
+    identity: found.identity,
+    columns: found.columns,
+    error: found.error,
+    rangesTotal: found.ranges_total,
+    rangesDone: found.ranges_done,
+    copyRows: Number(found["copy_rows"]),
+    copyBytes: Number(found["copy_bytes"]),
+    changeRows: Number(found["change_rows"]),
+    changeFiles: Number(found["change_files"]),
+    inexactValues: Number(found["inexact_values"]),
+    fileCount: Number(found["file_count"]),
+    fileBytes: Number(found["file_bytes"]),
+  };
+}
