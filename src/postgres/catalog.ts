@@ -1,4 +1,8 @@
-// What the source's catalog says about tables, columns and types.
+// What the source's catalog says about tables, columns and types. Reads all of it in a constant number of queries,
+// however many tables there are. Refuses to guess: relations that cannot be mirrored are told apart, with the reason.
+// Source: https://www.postgresql.org/docs/current/catalogs.html
+import type { ClientBase } from "pg";
+import { type IdentityFacts, type IdentityIndex, type IdentityProblem, resolveIdentity } from "./identity.ts";
 
 /** One row of pg_type, as much of it as values and arrays need. */
 export interface PgType {
@@ -58,4 +62,231 @@ export interface SourceTable {
   readonly filtered: boolean;
   /** The table itself, or its leaves. */
   readonly heaps: readonly HeapRelation[];
+}
+
+/** A table as the catalog has it: all its columns, and what a publication must know of its identity. */
+export interface CatalogTable extends SourceTable {
+  /** Why `identity.kind` is none; null when it is not. */
+  readonly identityProblem: IdentityProblem | null;
+  /** False when the table or a leaf is REPLICA IDENTITY FULL. */
+  readonly columnListAllowed: boolean;
+  /** Identity columns of the table and of all its leaves: always mirrored. */
+  readonly identityColumns: readonly string[];
+}
+
+export type OtherReason =
+  | "view"
+  | "materialized view"
+  | "foreign table"
+  | "unlogged table"
+  | "table of an extension"
+  | "partition"
+  | "partitioned table with a foreign partition"
+  | "partitioned table with an unlogged partition";
+
+/** A relation that is not mirrored by itself. `related` is a partition's root, or the partition that is in the way. */
+export interface OtherRelation {
+  readonly schema: string;
+  readonly name: string;
+  readonly reason: OtherReason;
+  readonly related: { readonly schema: string; readonly name: string } | null;
+}
+
+export interface Catalog {
+  /** server_version_num, e.g. 180004 */
+  readonly serverVersion: number;
+  /** Schemas that may be mirrored, also empty ones. */
+  readonly schemas: readonly string[];
+  /** By schema and name. */
+  readonly tables: readonly CatalogTable[];
+  readonly others: readonly OtherRelation[];
+}
+
+/** The whole catalog at one moment, in four queries in a transaction of its own (the client must not be in one). */
+export async function readCatalog(client: ClientBase): Promise<Catalog> {
+  await client.query("begin transaction isolation level repeatable read read only");
+  try {
+    return await readCatalogInside(client);
+  } finally {
+    await client.query("rollback");
+  }
+}
+
+/** The same inside the caller's transaction, whose search_path becomes pg_catalog so that type names are qualified. */
+export async function readCatalogInside(client: ClientBase): Promise<Catalog> {
+  const server = await client.query<{ version: string; schemas: string[] }>(`
+    select current_setting('server_version_num') as version, set_config('search_path', 'pg_catalog', true),
+      array(select nspname::text from pg_namespace where ${mirrored("nspname")} order by 1) as schemas`);
+  const relations = (await client.query<RelationRow>(relationsSql)).rows;
+  const columns = groupBy((await client.query<ColumnRow>(columnsSql)).rows, (row) => row.relation);
+  const indexes = groupBy((await client.query<IndexRow>(indexesSql)).rows, (row) => row.relation);
+  const serverVersion = Number(server.rows[0]!.version);
+  const leaves = leavesByRoot(relations);
+  const tables: CatalogTable[] = [];
+  const others: OtherRelation[] = [];
+  for (const relation of relations) {
+    const other = otherRelation(relation, leaves);
+    if (other) others.push(other);
+    else {
+      const own = leaves.heaps.get(relation.oid) ?? [];
+      tables.push(catalogTable(relation, own, columns.get(relation.oid) ?? [], indexes, serverVersion));
+    }
+  }
+  return { serverVersion, schemas: server.rows[0]!.schemas, tables, others };
+}
+
+/** The tables of `readCatalog`. */
+export async function readTables(client: ClientBase): Promise<CatalogTable[]> {
+  return [...(await readCatalog(client)).tables];
+}
+
+/** Every type of the database by OID, in one query. */
+export async function readTypes(client: ClientBase): Promise<Map<number, PgType>> {
+  const { rows } = await client.query<PgType>(`
+    select t.oid, format_type(t.oid, null) as name, n.nspname as schema, t.typname, t.typtype as kind,
+      case when t.typsubscript = 'array_subscript_handler'::regproc and t.typlen = -1 then t.typelem else 0 end
+        as "elementOid",
+      t.typbasetype as "baseOid", case when t.typtype = 'd' then t.typtypmod else -1 end as "baseTypmod",
+      t.typsend <> 0 as "hasSend"
+    from pg_type t join pg_namespace n on n.oid = t.typnamespace`);
+  return new Map(rows.map((row) => [row.oid, row]));
+}
+
+interface RelationRow {
+  readonly oid: number;
+  readonly schema: string;
+  readonly name: string;
+  readonly kind: "r" | "p" | "f" | "v" | "m";
+  readonly persistence: "p" | "u";
+  readonly partition: boolean;
+  readonly parent: number | null;
+  readonly replicaIdentity: string;
+  readonly hasToast: boolean;
+  readonly relfilenode: number;
+  readonly extension: boolean;
+}
+
+type ColumnRow = SourceColumn & { readonly relation: number };
+type IndexRow = IdentityIndex & { readonly relation: number };
+
+/** Never mirrored: the server's own schemas, other sessions' temporary tables, our metadata. */
+function mirrored(schema: string): string {
+  return `(${schema} !~ '^pg_' and ${schema} not in ('information_schema', 'pg_flo'))`;
+}
+
+const relationsSql = `
+  select c.oid, n.nspname as schema, c.relname as name, c.relkind as kind, c.relpersistence as persistence,
+    c.relispartition as partition, i.inhparent as parent, c.relreplident as "replicaIdentity",
+    c.reltoastrelid <> 0 as "hasToast", coalesce(pg_relation_filenode(c.oid), 0)::oid as relfilenode,
+    exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.objsubid = 0
+      and d.deptype = 'e') as extension
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    left join pg_inherits i on i.inhrelid = c.oid and c.relispartition
+  where c.relkind in ('r', 'p', 'f', 'v', 'm') and c.relpersistence <> 't' and ${mirrored("n.nspname")}
+  order by n.nspname, c.relname`;
+
+const columnsSql = `
+  select a.attrelid as relation, a.attname as name, a.attnum, a.atttypid as "typeOid", a.atttypmod as typmod,
+    format_type(a.atttypid, a.atttypmod) as "typeName", a.attnotnull as "notNull", a.attgenerated as generated
+  from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
+  where a.attnum > 0 and not a.attisdropped and c.relkind in ('r', 'p') and not c.relispartition
+    and c.relpersistence = 'p' and ${mirrored("n.nspname")}
+  order by a.attrelid, a.attnum`;
+
+// Partial, invalid and expression indexes are no identity for the server either.
+const indexesSql = `
+  select i.indrelid as relation, i.indisprimary as "primary", i.indisreplident as "replicaIdentity",
+    i.indimmediate as immediate,
+    array(select a.attname::text from pg_attribute a where a.attrelid = i.indrelid
+      and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1]) order by a.attnum) as columns
+  from pg_index i join pg_class c on c.oid = i.indrelid join pg_namespace n on n.oid = c.relnamespace
+  where (i.indisprimary or i.indisreplident) and i.indisvalid and i.indpred is null and ${mirrored("n.nspname")}
+  order by i.indrelid, i.indisprimary desc`;
+
+interface Leaves {
+  /** Root OID to the relations that hold its rows. */
+  readonly heaps: ReadonlyMap<number, readonly RelationRow[]>;
+  readonly rootOf: (relation: RelationRow) => RelationRow | undefined;
+}
+
+function leavesByRoot(relations: readonly RelationRow[]): Leaves {
+  const byOid = new Map(relations.map((relation) => [relation.oid, relation]));
+  const rootOf = (relation: RelationRow): RelationRow | undefined => {
+    let at: RelationRow | undefined = relation;
+    while (at?.partition) at = at.parent === null ? undefined : byOid.get(at.parent);
+    return at;
+  };
+  const heaps = new Map<number, RelationRow[]>();
+  for (const relation of relations) {
+    if (!relation.partition || relation.kind === "p") continue;
+    const root = rootOf(relation);
+    if (!root) continue;
+    const leaves = heaps.get(root.oid);
+    if (leaves) leaves.push(relation);
+    else heaps.set(root.oid, [relation]);
+  }
+  return { heaps, rootOf };
+}
+
+function otherRelation(relation: RelationRow, leaves: Leaves): OtherRelation | undefined {
+  const other = (reason: OtherReason, related: RelationRow | undefined = undefined): OtherRelation => ({
+    schema: relation.schema,
+    name: relation.name,
+    reason,
+    related: related ? { schema: related.schema, name: related.name } : null,
+  });
+  if (relation.partition) return other("partition", leaves.rootOf(relation));
+  if (relation.extension) return other("table of an extension");
+  if (relation.kind === "v") return other("view");
+  if (relation.kind === "m") return other("materialized view");
+  if (relation.kind === "f") return other("foreign table");
+  if (relation.persistence === "u") return other("unlogged table");
+  const own = leaves.heaps.get(relation.oid) ?? [];
+  const foreign = own.find((leaf) => leaf.kind === "f");
+  if (foreign) return other("partitioned table with a foreign partition", foreign);
+  const unlogged = own.find((leaf) => leaf.persistence === "u");
+  if (unlogged) return other("partitioned table with an unlogged partition", unlogged);
+  return undefined;
+}
+
+function catalogTable(
+  relation: RelationRow,
+  leaves: readonly RelationRow[],
+  columnRows: readonly ColumnRow[],
+  indexes: ReadonlyMap<number, readonly IndexRow[]>,
+  serverVersion: number,
+): CatalogTable {
+  const columns = columnRows.map(({ relation: _, ...column }) => column);
+  const generated = new Map(
+    columns.flatMap(({ name, generated: kind }) => (kind === "" ? [] : [[name, kind] as const])),
+  );
+  const facts = (each: RelationRow): IdentityFacts => ({ ...each, indexes: indexes.get(each.oid) ?? [] });
+  const { problem, ...resolved } = resolveIdentity(facts(relation), leaves.map(facts), generated, serverVersion);
+  return {
+    oid: relation.oid,
+    schema: relation.schema,
+    name: relation.name,
+    kind: relation.kind === "p" ? "partitioned" : "table",
+    columns,
+    filtered: false,
+    heaps: (relation.kind === "p" ? leaves : [relation]).map(({ oid, schema, name, relfilenode, hasToast }) => ({
+      oid,
+      schema,
+      name,
+      relfilenode,
+      hasToast,
+    })),
+    ...resolved,
+    identityProblem: problem,
+  };
+}
+
+function groupBy<Row>(rows: readonly Row[], key: (row: Row) => number): Map<number, Row[]> {
+  const groups = new Map<number, Row[]>();
+  for (const row of rows) {
+    const group = groups.get(key(row));
+    if (group) group.push(row);
+    else groups.set(key(row), [row]);
+  }
+  return groups;
 }
