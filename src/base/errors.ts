@@ -22,6 +22,10 @@ export const errorPolicies = {
   },
   PERMISSION_DENIED: { action: "stop-worker", fix: "run pg-flo check: it prints the grants that are missing" },
   PREFLIGHT_FAILED: { action: "stop-worker", fix: "mend the findings that pg-flo check lists" },
+  SERVER_BUSY: {
+    action: "retry",
+    fix: "nothing, pg-flo tries again; if it stays, look for long locks and full disks at the server",
+  },
   SLOT_LOST: {
     action: "stop-worker",
     fix: "raise max_slot_wal_keep_size, then run pg-flo drop --yes and pg-flo replicate to copy again",
@@ -51,6 +55,10 @@ export const errorPolicies = {
   GROUP_MISSING: { action: "stop-worker", fix: "run pg-flo init or pg-flo replicate first" },
   MEMORY_EXCEEDED: { action: "stop-worker", fix: "raise stream.memory; nothing was acknowledged to the server" },
   UNEQUAL: { action: "stop-worker", fix: "the mirror differs from the source; keep the files and report it" },
+  EMBEDDED_POSTGRES_FAILED: {
+    action: "stop-worker",
+    fix: "mend what the message names, or use a PostgreSQL server of your own",
+  },
   INTERNAL: { action: "stop-worker", fix: "this is a defect of pg-flo; report it with the log" },
 } as const satisfies Record<string, ErrorPolicy>;
 

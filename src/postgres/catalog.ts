@@ -2,6 +2,7 @@
 // however many tables there are. Refuses to guess: relations that cannot be mirrored are told apart, with the reason.
 // Source: https://www.postgresql.org/docs/current/catalogs.html
 import type { ClientBase } from "pg";
+import { METADATA_SCHEMA } from "../base/metadata-schema.ts";
 import { type IdentityFacts, type IdentityIndex, type IdentityProblem, resolveIdentity } from "./identity.ts";
 
 /** One row of pg_type, as much of it as values and arrays need. */
@@ -171,7 +172,7 @@ type IndexRow = IdentityIndex & { readonly relation: number };
 
 /** Never mirrored: the server's own schemas, other sessions' temporary tables, our metadata. */
 function mirrored(schema: string): string {
-  return `(${schema} !~ '^pg_' and ${schema} not in ('information_schema', 'pg_flo'))`;
+  return `(${schema} !~ '^pg_' and ${schema} not in ('information_schema', '${METADATA_SCHEMA}'))`;
 }
 
 const relationsSql = `

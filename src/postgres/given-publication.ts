@@ -107,9 +107,10 @@ function tableFindings(
     // Under its partitions' names it is not seen here: publication-via-root says so already.
     if (table.kind === "partitioned" && !publication.viaRoot) return [];
     const message = `is not in publication ${publication.name}`;
-    return [
-      { severity: "error", code: "not-published", subject, message, fix: `${alter} ADD TABLE ${quotedName(table)};` },
-    ];
+    // Publishing a table without an identity would make the application's updates fail.
+    const add = `${alter} ADD TABLE ${quotedName(table)};`;
+    const first = table.identityProblem === null ? "" : `${table.identityProblem.fix} and then `;
+    return [{ severity: "error", code: "not-published", subject, message, fix: `${first}${add}` }];
   }
   const findings: Finding[] = [];
   const missing = table.columns.filter(({ name }) => member.columns !== null && !member.columns.includes(name));

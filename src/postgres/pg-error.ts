@@ -3,6 +3,7 @@
 // data exceptions (SQLSTATE classes 22 and 23) never get into a message.
 // SQLSTATEs: https://www.postgresql.org/docs/current/errcodes-appendix.html
 import { type ErrorCode, type ErrorFacts, PgFloError } from "../base/errors.ts";
+import { METADATA_SCHEMA } from "../base/metadata-schema.ts";
 
 interface Verdict {
   readonly code: ErrorCode;
@@ -104,7 +105,7 @@ function byCodeAndText(code: string, message: string): Verdict | undefined {
     if (/publication/i.test(message)) return { code: "PREFLIGHT_FAILED" };
   }
   if (code === "42883" && /no binary (output|send) function/i.test(message)) return { code: "NEEDS_TEXT" };
-  if ((code === "42P01" || code === "42703" || code === "3F000") && /pg_flo/.test(message)) {
+  if ((code === "42P01" || code === "42703" || code === "3F000") && message.includes(METADATA_SCHEMA)) {
     return { code: "METADATA_CORRUPT" };
   }
   return undefined;

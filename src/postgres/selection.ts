@@ -1,6 +1,7 @@
 // Which tables and columns are mirrored: the config's wishes against the catalog. Pure.
 // Refuses to leave a wish silently unfulfilled: whatever is asked for and not mirrored becomes a finding.
 import pg from "pg";
+import { METADATA_SCHEMA } from "../base/metadata-schema.ts";
 import type { Catalog, CatalogTable, OtherRelation, SourceColumn } from "./catalog.ts";
 import type { Finding } from "./finding.ts";
 
@@ -72,7 +73,7 @@ const everything: TableWish = { mode: "copy-and-stream" };
 
 function schemaRefusal(catalog: Catalog, schema: string): Finding | undefined {
   if (catalog.schemas.includes(schema)) return undefined;
-  if (schema.startsWith("pg_") || schema === "information_schema") {
+  if (schema.startsWith("pg_") || schema === "information_schema" || schema === METADATA_SCHEMA) {
     return problem("error", "schema-refused", `schema ${schema}`, "is never mirrored", "remove it from the config");
   }
   const near = nearNames(schema, catalog.schemas);
