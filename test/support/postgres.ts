@@ -1,0 +1,116 @@
+// Real PostgreSQL servers for tests, versions 14 to 18, each in a temporary folder of its own.
+// A server that a test forgets ends with the test's process.
+import { randomBytes } from "node:crypto";
+import pg from "pg";
+import type { ConnectionConfig } from "../../src/base/connection-config.ts";
+import { type EmbeddedPostgres, type PostgresSettings, startEmbedded } from "../../src/demo/embedded-postgres.ts";
+import { resolveBinaries } from "../../src/demo/postgres-binaries.ts";
+
+export type PostgresVersion = 14 | 15 | 16 | 17 | 18;
+export const postgresVersions: readonly PostgresVersion[] = [14, 15, 16, 17, 18];
+
+export interface TestServer extends AsyncDisposable {
+  readonly version: PostgresVersion;
+  readonly port: number;
+  /** stop and start, kill, restart with other settings, the log. */
+  readonly server: EmbeddedPostgres;
+  /** How to reach `database` as the superuser (`postgres`) or as another role. */
+  config(database?: string, login?: { readonly user: string; readonly password: string }): ConnectionConfig;
+  /** A new empty database. Disposing it drops it, slots included. */
+  createDatabase(name?: string): Promise<TestDatabase>;
+  /** Runs one statement in `database` as the superuser in a connection of its own. */
+  query<Row extends pg.QueryResultRow = pg.QueryResultRow>(sql: string, database?: string): Promise<Row[]>;
+  restart: EmbeddedPostgres["restart"];
+  kill: EmbeddedPostgres["kill"];
+}
+
+export interface TestDatabase extends AsyncDisposable {
+  readonly name: string;
+  readonly config: ConnectionConfig;
+  /** Connected as the superuser. Lost when the server restarts: then use `connect`. */
+  readonly client: pg.Client;
+  /** Another connection; closed with the database at the latest. */
+  connect(): Promise<pg.Client>;
+}
+
+/** Nothing waits for the disk: these clusters never outlive a test. `settings` may turn it on again. */
+const testSettings: PostgresSettings = { fsync: "off", full_page_writes: "off" };
+
+/** Starts a server (about half a second). Use it with `await using`. */
+export async function startPostgres(
+  options: { readonly version?: PostgresVersion; readonly settings?: PostgresSettings } = {},
+): Promise<TestServer> {
+  const version = options.version ?? 18;
+  const binaries = await resolveBinaries(version === 18 ? "embedded-postgres" : `embedded-postgres-${version}`);
+  const server = await startEmbedded({ binaries, settings: { ...testSettings, ...options.settings } });
+  return {
+    version,
+    server,
+    get port() {
+      return server.port;
+    },
+    config: (database, login) => server.config(database, login),
+    createDatabase: (name) => createDatabase(server, name ?? `test_${randomBytes(4).toString("hex")}`),
+    query: async <Row extends pg.QueryResultRow>(sql: string, database = "postgres") => {
+      const client = await connectTo(server.config(database));
+      try {
+        return (await client.query<Row>(sql)).rows;
+      } finally {
+        await client.end();
+      }
+    },
+    restart: (restartOptions) => server.restart(restartOptions),
+    kill: () => server.kill(),
+    [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
+  };
+}
+
+/** A connected client. Errors of an idle connection (a test killed the server) show at its next query. */
+export async function connectTo(config: ConnectionConfig): Promise<pg.Client> {
+  const { host, port, database, user } = config;
+  const client = new pg.Client({ host, port, database, user, password: config.password ?? "" });
+  client.on("error", () => {});
+  await client.connect();
+  return client;
+}
+
+async function createDatabase(server: EmbeddedPostgres, name: string): Promise<TestDatabase> {
+  const quoted = pg.escapeIdentifier(name);
+  await administer(server, async (admin) => {
+    await admin.query(`create database ${quoted} template template0`);
+  });
+  const config = server.config(name);
+  const clients: pg.Client[] = [];
+  const connect = async () => {
+    const client = await connectTo(config);
+    clients.push(client);
+    return client;
+  };
+  return {
+    name,
+    config,
+    client: await connect(),
+    connect,
+    async [Symbol.asyncDispose]() {
+      for (const client of clients) await client.end().catch(() => {});
+      await administer(server, async (admin) => {
+        // Slots are in use for a moment after their reader was killed.
+        const terminate = "select pg_terminate_backend(active_pid, 5000) from pg_replication_slots where database = $1";
+        await admin.query(`${terminate} and active_pid is not null`, [name]);
+        await admin.query("select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = $1", [
+          name,
+        ]);
+        await admin.query(`drop database ${quoted} with (force)`);
+      });
+    },
+  };
+}
+
+async function administer(server: EmbeddedPostgres, work: (admin: pg.Client) => Promise<void>): Promise<void> {
+  const admin = await connectTo(server.config("postgres"));
+  try {
+    await work(admin);
+  } finally {
+    await admin.end();
+  }
+}
