@@ -1,0 +1,9 @@
+// The storage that a config names.
+import type { StorageConfig } from "../base/storage-config.ts";
+import { openLocalStorage } from "./local.ts";
+import type { Storage } from "./storage.ts";
+
+/** Opens a storage. Nothing is read, written or made until a method is called. */
+export function openStorage(config: StorageConfig): Storage {
+  return openLocalStorage(config.root);
+}
