@@ -14,9 +14,9 @@ export function isSecretName(name: string): boolean {
  */
 export function maskSecrets(text: string): string {
   return text
-    .replace(/([a-z][a-z0-9+.-]*:\/\/[^\s:/@]*):\S*@/gi, `$1:${HIDDEN}@`)
+    .replace(/([a-z][a-z0-9+.-]{0,20}:\/\/[^\s:/@]*):\S*@/gi, `$1:${HIDDEN}@`)
     .replace(
-      /([\w-]*)(\s*=\s*)('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s&;,]+)/g,
+      /([\w-]{1,40})(\s{0,9}=\s{0,9})('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s&;,]+)/g,
       (whole, name: string, equals: string) => (isSecretName(name) ? `${name}${equals}${HIDDEN}` : whole),
     );
 }
