@@ -1,4 +1,4 @@
-// A database with schema pg_flo in it, and short ways to a group, a worker and tables for tests of the metadata.
+// A database with schema _pg_flo in it, and short ways to a group, a worker and tables for tests of the metadata.
 import type pg from "pg";
 import { Pool } from "pg";
 import { type Lsn, lsn } from "../../src/base/lsn.ts";
@@ -19,7 +19,7 @@ export interface TestMetadata extends AsyncDisposable {
   readonly pool: pg.Pool;
 }
 
-/** A new database of the server with an empty schema pg_flo. */
+/** A new database of the server with an empty schema _pg_flo. */
 export async function makeMetadata(server: TestServer, connections = 4): Promise<TestMetadata> {
   const database = await server.createDatabase();
   const { host, port, user, password } = database.config;
