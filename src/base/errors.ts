@@ -50,7 +50,7 @@ export const errorPolicies = {
   METADATA_VERSION: { action: "stop-worker", fix: "use the pg-flo version that wrote the metadata, or a newer one" },
   METADATA_CORRUPT: {
     action: "stop-worker",
-    fix: "restore schema pg_flo from a backup, or run pg-flo drop --yes and start again",
+    fix: "restore schema _pg_flo from a backup, or run pg-flo drop --yes and start again",
   },
   GROUP_MISSING: { action: "stop-worker", fix: "run pg-flo init or pg-flo replicate first" },
   MEMORY_EXCEEDED: { action: "stop-worker", fix: "raise stream.memory; nothing was acknowledged to the server" },

@@ -49,7 +49,7 @@ export type BatchCommit =
 // runs is not written to.
 const commitStatement = `
   with moved as (
-    update pg_flo.streams set position = $6, batch = batch + 1, updated_at = now()
+    update _pg_flo.streams set position = $6, batch = batch + 1, updated_at = now()
     where group_name = $1 and stream = $2 and owner = $3 and epoch = $4
       and batch = $5::bigint - 1 and position <= $6 and state = 'active'
     returning group_name, stream, batch
@@ -63,7 +63,7 @@ const commitStatement = `
       as version(table_id bigint, generation int, schema_version int, columns jsonb)
   ), writable as (
     select t.table_id, t.generation, t.group_name, t.schema_name, t.table_name, t.cut_lsn
-    from pg_flo.tables t join moved on t.group_name = moved.group_name and t.stream = moved.stream
+    from _pg_flo.tables t join moved on t.group_name = moved.group_name and t.stream = moved.stream
     where t.state = any($10) and t.table_id in (
       select table_id from given_file union all select table_id from given_counter
       union all select table_id from given_version)
@@ -72,18 +72,18 @@ const commitStatement = `
     select given_file.*, w.group_name, w.schema_name, w.table_name, w.cut_lsn
     from given_file join writable w using (table_id, generation)
   ), inserted as (
-    insert into pg_flo.files (group_name, stream, batch_id, schema_name, table_name, kind, path, schema_version,
+    insert into _pg_flo.files (group_name, stream, batch_id, schema_name, table_name, kind, path, schema_version,
       row_count, size_bytes, lsn_start, lsn_end, checksum)
     select a.group_name, moved.stream, moved.batch, a.schema_name, a.table_name, 'stream', a.path, a.schema_version,
       a.row_count, a.size_bytes, a.lsn_start, a.lsn_end, a.checksum
     from accepted a cross join moved
     order by a.table_id, a.lsn_start, a.path
   ), versions as (
-    insert into pg_flo.table_versions (group_name, table_id, schema_version, columns)
+    insert into _pg_flo.table_versions (group_name, table_id, schema_version, columns)
     select w.group_name, v.table_id, v.schema_version, v.columns
     from given_version v join writable w using (table_id, generation)
   ), counted as (
-    update pg_flo.tables t set updated_at = now(),
+    update _pg_flo.tables t set updated_at = now(),
       change_rows = t.change_rows + coalesce(c.change_rows, 0),
       inexact_values = t.inexact_values + coalesce(c.inexact_values, 0),
       change_files = t.change_files + coalesce(f.file_count, 0),

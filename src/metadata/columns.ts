@@ -1,4 +1,4 @@
-// The tables and columns of schema pg_flo as the newest migration leaves them. Opening the metadata checks that they
+// The tables and columns of schema _pg_flo as the newest migration leaves them. Opening the metadata checks that they
 // are there; a test checks that this list and docs/metadata.md say the same as the migrations.
 
 export const metadataColumns: Readonly<Record<string, readonly string[]>> = {

@@ -21,9 +21,9 @@ export async function addEvent(db: Queryable, group: string, event: Omit<GroupEv
   await rows(
     db,
     `with added as (
-       insert into pg_flo.events (group_name, severity, code, subject, message) values ($1, $2, $3, $4, $5))
-     delete from pg_flo.events where group_name = $1 and event_id <= (
-       select event_id from pg_flo.events where group_name = $1 order by event_id desc offset $6 limit 1)`,
+       insert into _pg_flo.events (group_name, severity, code, subject, message) values ($1, $2, $3, $4, $5))
+     delete from _pg_flo.events where group_name = $1 and event_id <= (
+       select event_id from _pg_flo.events where group_name = $1 order by event_id desc offset $6 limit 1)`,
     [group, event.severity, event.code, event.subject, event.message, eventsKept - 1],
   );
 }
@@ -32,7 +32,7 @@ export async function addEvent(db: Queryable, group: string, event: Omit<GroupEv
 export async function readEvents(db: Queryable, group: string, limit: number): Promise<GroupEvent[]> {
   return rows<GroupEvent>(
     db,
-    `select at, severity, code, subject, message from pg_flo.events where group_name = $1
+    `select at, severity, code, subject, message from _pg_flo.events where group_name = $1
      order by event_id desc limit $2`,
     [group, limit],
   );

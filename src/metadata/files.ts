@@ -1,4 +1,4 @@
-// The manifest: the rows of pg_flo.files, a public contract. A file counts if and only if it is listed there.
+// The manifest: the rows of _pg_flo.files, a public contract. A file counts if and only if it is listed there.
 // Rows are only ever added together with what makes them true: a stream's position, or a range that is done.
 import type { Lsn } from "../base/lsn.ts";
 import { type Queryable, rows } from "./queryable.ts";
@@ -59,7 +59,7 @@ export function filesParameter(files: readonly NewFile[]): string {
 export async function removeFiles(transaction: Queryable, tableIds: readonly number[]): Promise<string[]> {
   const removed = await rows<{ path: string }>(
     transaction,
-    `delete from pg_flo.files f using pg_flo.tables t
+    `delete from _pg_flo.files f using _pg_flo.tables t
      where t.table_id = any($1::bigint[]) and f.group_name = t.group_name
        and f.schema_name = t.schema_name and f.table_name = t.table_name
      returning f.path`,

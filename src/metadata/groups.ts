@@ -1,4 +1,4 @@
-// A group: one pipeline from one source database to one storage. Owns the rows of pg_flo.groups, and the end of
+// A group: one pipeline from one source database to one storage. Owns the rows of _pg_flo.groups, and the end of
 // everything else of a group. It refuses to let one name stand for two sources or two storages.
 import { PgFloError } from "../base/errors.ts";
 import { metadataColumns } from "./columns.ts";
@@ -25,11 +25,11 @@ const groupColumns = `name, system_identifier as "systemIdentifier", source_data
 export async function registerGroup(db: Queryable, group: Omit<Group, "createdAt">): Promise<Group> {
   await rows(
     db,
-    `insert into pg_flo.groups (name, system_identifier, source_database, storage_url) values ($1, $2, $3, $4)
+    `insert into _pg_flo.groups (name, system_identifier, source_database, storage_url) values ($1, $2, $3, $4)
      on conflict (name) do nothing`,
     [group.name, group.systemIdentifier, group.sourceDatabase, group.storageUrl],
   );
-  const stored = await row<Group>(db, `select ${groupColumns} from pg_flo.groups where name = $1`, [group.name]);
+  const stored = await row<Group>(db, `select ${groupColumns} from _pg_flo.groups where name = $1`, [group.name]);
   if (!stored) throw new PgFloError("GROUP_MISSING", `group ${group.name}, dropped while this worker was starting`);
   refuseOther(group.name, "source cluster", stored.systemIdentifier, group.systemIdentifier);
   refuseOther(group.name, "source database", stored.sourceDatabase, group.sourceDatabase);
@@ -47,19 +47,19 @@ function refuseOther(group: string, what: string, stored: string, given: string)
 
 /**
  * For commands that must not create anything (status, query, drop).
- * Errors: GROUP_MISSING (also when there is no schema pg_flo at all), METADATA_VERSION, METADATA_CORRUPT.
+ * Errors: GROUP_MISSING (also when there is no schema _pg_flo at all), METADATA_VERSION, METADATA_CORRUPT.
  */
 export async function readGroup(db: Queryable, name: string): Promise<Group> {
   const shape = await checkMetadata(db);
   if (shape === "older") {
-    throw new PgFloError("METADATA_VERSION", "metadata schema pg_flo, older than this pg-flo", {
+    throw new PgFloError("METADATA_VERSION", "metadata schema _pg_flo, older than this pg-flo", {
       fix: "run pg-flo replicate of this version once, it brings the schema up to date",
     });
   }
   const group =
     shape === "missing"
       ? undefined
-      : await row<Group>(db, `select ${groupColumns} from pg_flo.groups where name = $1`, [name]);
+      : await row<Group>(db, `select ${groupColumns} from _pg_flo.groups where name = $1`, [name]);
   if (!group) throw new PgFloError("GROUP_MISSING", `group ${name}, not known to the metadata database, 0 rows`);
   return group;
 }
@@ -67,13 +67,13 @@ export async function readGroup(db: Queryable, name: string): Promise<Group> {
 export interface DroppedGroup {
   /** False when there was nothing of that group. */
   readonly existed: boolean;
-  /** True when schema pg_flo is gone: it was the last group's, and nothing of other people depended on it. */
+  /** True when schema _pg_flo is gone: it was the last group's, and nothing of other people depended on it. */
   readonly schemaDropped: boolean;
 }
 
 /**
- * Deletes every row of the group, and schema pg_flo with the last group. Works on a damaged schema too, as the fix of
- * METADATA_CORRUPT promises. What others built on the schema (a view on pg_flo.files, say) is never dropped: then the
+ * Deletes every row of the group, and schema _pg_flo with the last group. Works on a damaged schema too, as the fix of
+ * METADATA_CORRUPT promises. What others built on the schema (a view on _pg_flo.files, say) is never dropped: then the
  * empty schema stays. METADATA_VERSION: a newer pg-flo wrote it. Slots, publications and files are the caller's.
  */
 export async function dropGroup(db: Queryable, name: string): Promise<DroppedGroup> {
@@ -112,18 +112,18 @@ async function lockTables(db: Queryable): Promise<LockedTable[]> {
     `select c.relname as table, (select a.attname from pg_attribute a where a.attrelid = c.oid
        and not a.attisdropped and a.attname = case c.relname when 'groups' then 'name' else 'group_name' end) as column
      from pg_class c join pg_namespace n on n.oid = c.relnamespace
-     where n.nspname = 'pg_flo' and c.relkind in ('r', 'p') and c.relname = any($1)`,
+     where n.nspname = '_pg_flo' and c.relkind in ('r', 'p') and c.relname = any($1)`,
     [Object.keys(metadataColumns)],
   );
   const sorted = there.sort((left, right) => order.indexOf(left.table) - order.indexOf(right.table));
-  for (const { table } of sorted) await rows(db, `lock table pg_flo."${table}" in access exclusive mode`);
+  for (const { table } of sorted) await rows(db, `lock table _pg_flo."${table}" in access exclusive mode`);
   return sorted.reverse();
 }
 
 async function anyRow(db: Queryable, tables: readonly LockedTable[], operator: "=" | "<>", name: string) {
   for (const { table, column } of tables) {
     if (!column) continue;
-    const found = await row(db, `select 1 from pg_flo."${table}" where "${column}" ${operator} $1 limit 1`, [name]);
+    const found = await row(db, `select 1 from _pg_flo."${table}" where "${column}" ${operator} $1 limit 1`, [name]);
     if (found) return true;
   }
   return false;
@@ -131,15 +131,15 @@ async function anyRow(db: Queryable, tables: readonly LockedTable[], operator: "
 
 async function deleteRows(db: Queryable, tables: readonly LockedTable[], name: string): Promise<void> {
   for (const { table, column } of tables) {
-    if (column) await rows(db, `delete from pg_flo."${table}" where "${column}" = $1`, [name]);
+    if (column) await rows(db, `delete from _pg_flo."${table}" where "${column}" = $1`, [name]);
   }
 }
 
 async function dropSchema(db: Queryable, tables: readonly LockedTable[]): Promise<boolean> {
   await rows(db, "savepoint before_schema");
   try {
-    await rows(db, `drop table ${tables.map(({ table }) => `pg_flo."${table}"`).join(", ")} restrict`);
-    await rows(db, "drop schema pg_flo restrict");
+    await rows(db, `drop table ${tables.map(({ table }) => `_pg_flo."${table}"`).join(", ")} restrict`);
+    await rows(db, "drop schema _pg_flo restrict");
     return true;
   } catch (error) {
     if (sqlStateOf(error) !== "2BP01") throw error; // dependent_objects_still_exist

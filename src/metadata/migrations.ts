@@ -1,4 +1,4 @@
-// Makes and upgrades schema pg_flo, and proves that what is there is what this version of pg-flo works with.
+// Makes and upgrades schema _pg_flo, and proves that what is there is what this version of pg-flo works with.
 // It refuses a schema of a newer version (METADATA_VERSION) and one that is not as a migration left it
 // (METADATA_CORRUPT). Migrations are files; one that was released never changes: its checksum is kept.
 import { createHash } from "node:crypto";
@@ -52,7 +52,7 @@ export function loadMigrations(folder: string = migrationsFolder): Migration[] {
 }
 
 /**
- * Brings schema pg_flo to the version of this program, making it first where it is missing, and checks it.
+ * Brings schema _pg_flo to the version of this program, making it first where it is missing, and checks it.
  * Safe when any number of processes start at once; does nothing and takes no lock when nothing is to be done.
  * Errors: METADATA_VERSION, METADATA_CORRUPT, PERMISSION_DENIED, SERVER_BUSY.
  */
@@ -66,7 +66,7 @@ export async function openMetadata(db: Queryable, migrations: readonly Migration
 }
 
 /**
- * For commands that only read: whether schema pg_flo is there, and at this program's version. Creates nothing.
+ * For commands that only read: whether schema _pg_flo is there, and at this program's version. Creates nothing.
  * Errors as `openMetadata`.
  */
 export async function checkMetadata(db: Queryable): Promise<MetadataShape> {
@@ -79,12 +79,12 @@ async function migrate(db: Queryable, migrations: readonly Migration[]): Promise
   await rows(db, "select pg_advisory_xact_lock($1)", [migrationLockKey]);
   const shape = await readShape(db, migrations); // again: another process may have done it while we waited
   if (shape === "current") return;
-  const schema = await row(db, "select 1 from pg_namespace where nspname = 'pg_flo'");
-  if (!schema) await rows(db, "create schema pg_flo"); // `if not exists` would ask for rights that are not needed
+  const schema = await row(db, "select 1 from pg_namespace where nspname = '_pg_flo'");
+  if (!schema) await rows(db, "create schema _pg_flo"); // `if not exists` would ask for rights that are not needed
   if (shape === "missing") {
     await rows(
       db,
-      `create table pg_flo.migrations (
+      `create table _pg_flo.migrations (
          version int primary key, name text not null, checksum text not null,
          applied_at timestamptz not null default now())`,
     );
@@ -93,7 +93,7 @@ async function migrate(db: Queryable, migrations: readonly Migration[]): Promise
   for (const migration of migrations.slice(applied.length)) {
     if (migration.breaking && applied.length > 0) await refuseLiveWorkers(db, migration);
     await rows(db, migration.sql);
-    await rows(db, "insert into pg_flo.migrations (version, name, checksum) values ($1, $2, $3)", [
+    await rows(db, "insert into _pg_flo.migrations (version, name, checksum) values ($1, $2, $3)", [
       migration.version,
       migration.name,
       migration.checksum,
@@ -105,7 +105,7 @@ async function readShape(db: Queryable, migrations: readonly Migration[]): Promi
   const tables = await rows<{ relname: string }>(
     db,
     `select c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
-     where n.nspname = 'pg_flo' and c.relkind in ('r', 'p')`,
+     where n.nspname = '_pg_flo' and c.relkind in ('r', 'p')`,
   );
   const names = tables.map((table) => table.relname);
   if (!names.includes("migrations")) {
@@ -119,7 +119,7 @@ async function readShape(db: Queryable, migrations: readonly Migration[]): Promi
 }
 
 async function readApplied(db: Queryable): Promise<Applied[]> {
-  return rows<Applied>(db, "select version, name, checksum from pg_flo.migrations order by version");
+  return rows<Applied>(db, "select version, name, checksum from _pg_flo.migrations order by version");
 }
 
 function checkApplied(applied: readonly Applied[], migrations: readonly Migration[]): void {
@@ -128,7 +128,7 @@ function checkApplied(applied: readonly Applied[], migrations: readonly Migratio
   if (newest.version > migrations.length) {
     throw new PgFloError(
       "METADATA_VERSION",
-      `metadata schema pg_flo, written by a newer pg-flo, version ${newest.version} (this one knows ${migrations.length})`,
+      `metadata schema _pg_flo, written by a newer pg-flo, version ${newest.version} (this one knows ${migrations.length})`,
       { facts: { version: newest.version, known: migrations.length } },
     );
   }
@@ -144,14 +144,14 @@ function checkApplied(applied: readonly Applied[], migrations: readonly Migratio
 async function refuseLiveWorkers(db: Queryable, migration: Migration): Promise<void> {
   const live = await row<{ count: number }>(
     db,
-    `select count(*)::int as count from pg_flo.workers
+    `select count(*)::int as count from _pg_flo.workers
      where heartbeat_at > clock_timestamp() - $1 * interval '1 millisecond'`,
     [liveWorkerMs],
   );
   if (live && live.count > 0) {
     throw new PgFloError(
       "METADATA_VERSION",
-      `metadata schema pg_flo, needs migration ${migration.version} (${migration.name}), ` +
+      `metadata schema _pg_flo, needs migration ${migration.version} (${migration.name}), ` +
         `but ${live.count} workers of the version before are running`,
       { fix: "stop all workers, then start this version" },
     );
@@ -163,7 +163,7 @@ async function verifyColumns(db: Queryable): Promise<void> {
     db,
     `select c.relname as table, a.attname as column
      from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_attribute a on a.attrelid = c.oid
-     where n.nspname = 'pg_flo' and c.relkind in ('r', 'p') and a.attnum > 0 and not a.attisdropped`,
+     where n.nspname = '_pg_flo' and c.relkind in ('r', 'p') and a.attnum > 0 and not a.attisdropped`,
   );
   const there = new Set(found.map(({ table, column }) => `${table}.${column}`));
   const missing = Object.entries(metadataColumns).flatMap(([table, columns]) =>
@@ -175,5 +175,5 @@ async function verifyColumns(db: Queryable): Promise<void> {
 }
 
 function corrupt(fact: string): PgFloError {
-  return new PgFloError("METADATA_CORRUPT", `metadata schema pg_flo, not as a migration left it, ${fact}`);
+  return new PgFloError("METADATA_CORRUPT", `metadata schema _pg_flo, not as a migration left it, ${fact}`);
 }

@@ -146,7 +146,7 @@ function isDeadlock(error: unknown): boolean {
 }
 
 function describeFailure(error: unknown): PgFloError {
-  const subject = "metadata schema pg_flo";
+  const subject = "metadata schema _pg_flo";
   const message = error instanceof Error ? error.message : String(error);
   switch (sqlState(error)) {
     case "42P01": // undefined_table
@@ -157,7 +157,7 @@ function describeFailure(error: unknown): PgFloError {
       });
     case "42501": // insufficient_privilege
       return new PgFloError("PERMISSION_DENIED", `${subject}, the role of metadata.url lacks a right, ${message}`, {
-        fix: "grant that role CREATE on the database, or make it the owner of schema pg_flo and all in it",
+        fix: "grant that role CREATE on the database, or make it the owner of schema _pg_flo and all in it",
         cause: error,
       });
     default:

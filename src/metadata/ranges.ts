@@ -54,7 +54,7 @@ export async function planRanges(
     if (table.ranges_total !== null) return "already-planned";
     await rows(
       transaction,
-      `insert into pg_flo.copy_ranges (group_name, table_id, range_number, heap_oid, heap_schema, heap_name,
+      `insert into _pg_flo.copy_ranges (group_name, table_id, range_number, heap_oid, heap_schema, heap_name,
          relfilenode, block_from, block_to, table_blocks)
        select $1, $2, n, "heapOid", "heapSchema", "heapName", relfilenode, "blockFrom", "blockTo", $3
        from rows from (jsonb_to_recordset($4::jsonb) as ("heapOid" bigint, "heapSchema" text, "heapName" text,
@@ -62,7 +62,7 @@ export async function planRanges(
          as given("heapOid", "heapSchema", "heapName", relfilenode, "blockFrom", "blockTo", n)`,
       [table.group_name, plan.tableId, plan.tableBlocks, JSON.stringify(plan.ranges)],
     );
-    await rows(transaction, "update pg_flo.tables set ranges_total = $2, updated_at = now() where table_id = $1", [
+    await rows(transaction, "update _pg_flo.tables set ranges_total = $2, updated_at = now() where table_id = $1", [
       plan.tableId,
       plan.ranges.length,
     ]);
@@ -97,14 +97,14 @@ export async function claimRange(
 ): Promise<ClaimedRange | undefined> {
   const claimed = await row<RangeRow>(
     db,
-    `update pg_flo.copy_ranges r set state = 'running', owner = $2, attempts = r.attempts + 1,
+    `update _pg_flo.copy_ranges r set state = 'running', owner = $2, attempts = r.attempts + 1,
        lease_until = clock_timestamp() + $3 * interval '1 millisecond'
      from (
-       select open.range_id, t.generation from pg_flo.copy_ranges open join pg_flo.tables t using (table_id)
+       select open.range_id, t.generation from _pg_flo.copy_ranges open join _pg_flo.tables t using (table_id)
        where open.group_name = $1 and open.state <> 'done' and t.state = 'copying'
          and (open.state = 'pending' or open.lease_until < clock_timestamp())
          and ($4::bigint[] is null or open.table_id = any($4))
-         and exists (select from pg_flo.workers where worker_id = $2)
+         and exists (select from _pg_flo.workers where worker_id = $2)
        order by open.table_blocks desc, open.table_id, open.range_number
        limit 1 for update of open skip locked) chosen
      where r.range_id = chosen.range_id
@@ -156,7 +156,7 @@ export async function completeRange(db: Queryable, result: RangeResult): Promise
 async function finishRange(db: Queryable, { range, rows: rowCount, sizeBytes }: RangeResult): Promise<boolean> {
   const finished = await row(
     db,
-    `update pg_flo.copy_ranges set state = 'done', owner = null, lease_until = null, row_count = $4, size_bytes = $5
+    `update _pg_flo.copy_ranges set state = 'done', owner = null, lease_until = null, row_count = $4, size_bytes = $5
      where range_id = $1 and owner = $2 and attempts = $3 and state = 'running' returning 1`,
     [range.rangeId, range.workerId, range.attempt, rowCount, sizeBytes],
   );
@@ -168,7 +168,7 @@ async function inManifest(db: Queryable, { range, files }: RangeResult): Promise
   if (files.length === 0) return false;
   const found = await row<{ count: number }>(
     db,
-    "select count(*)::int as count from pg_flo.files where group_name = $1 and path = any($2)",
+    "select count(*)::int as count from _pg_flo.files where group_name = $1 and path = any($2)",
     [range.group, files.map((file) => file.path)],
   );
   return found?.count === files.length;
@@ -178,7 +178,7 @@ async function addCopyFiles(db: Queryable, { files }: RangeResult, table: Locked
   if (files.length === 0) return;
   await rows(
     db,
-    `insert into pg_flo.files (group_name, stream, schema_name, table_name, kind, path, schema_version, row_count,
+    `insert into _pg_flo.files (group_name, stream, schema_name, table_name, kind, path, schema_version, row_count,
        size_bytes, lsn_start, lsn_end, checksum)
      select $1, $2, $3, $4, 'copy', path, schema_version, row_count, size_bytes, lsn_start, lsn_end, checksum
      from jsonb_to_recordset($5::jsonb) as ${filesRecord}`,
@@ -189,7 +189,7 @@ async function addCopyFiles(db: Queryable, { files }: RangeResult, table: Locked
 async function addCounters(db: Queryable, result: RangeResult): Promise<{ ranges_done: number; ranges_total: number }> {
   const counted = await row<{ ranges_done: number; ranges_total: number }>(
     db,
-    `update pg_flo.tables set ranges_done = ranges_done + 1, copy_rows = copy_rows + $2, copy_bytes = copy_bytes + $3,
+    `update _pg_flo.tables set ranges_done = ranges_done + 1, copy_rows = copy_rows + $2, copy_bytes = copy_bytes + $3,
        inexact_values = inexact_values + $4, file_count = file_count + $5, file_bytes = file_bytes + $6,
        updated_at = now()
      where table_id = $1 returning ranges_done, ranges_total`,
@@ -210,12 +210,12 @@ async function addCounters(db: Queryable, result: RangeResult): Promise<{ ranges
 async function finishTable(db: Queryable, tableId: number, table: LockedTable): Promise<TableState> {
   const state = next(table.state, { kind: "rangesDone", mode: table.mode });
   if (state === null) throw new PgFloError("INTERNAL", `finish table ${tableId}, not allowed in state ${table.state}`);
-  await rows(db, "update pg_flo.tables set state = $2, updated_at = now() where table_id = $1 and state = any($3)", [
+  await rows(db, "update _pg_flo.tables set state = $2, updated_at = now() where table_id = $1 and state = any($3)", [
     tableId,
     state,
     legalFrom("rangesDone"),
   ]);
-  await rows(db, "delete from pg_flo.copy_ranges where table_id = $1", [tableId]);
+  await rows(db, "delete from _pg_flo.copy_ranges where table_id = $1", [tableId]);
   return state;
 }
 
@@ -223,7 +223,7 @@ async function finishTable(db: Queryable, tableId: number, table: LockedTable): 
 export async function releaseRange(db: Queryable, range: ClaimedRange): Promise<boolean> {
   const released = await row(
     db,
-    `update pg_flo.copy_ranges set state = 'pending', owner = null, lease_until = null
+    `update _pg_flo.copy_ranges set state = 'pending', owner = null, lease_until = null
      where range_id = $1 and owner = $2 and attempts = $3 and state = 'running' returning 1`,
     [range.rangeId, range.workerId, range.attempt],
   );
@@ -234,9 +234,9 @@ export async function releaseRange(db: Queryable, range: ClaimedRange): Promise<
 export async function resetRangesOfLostWorkers(db: Queryable, group: string): Promise<number> {
   const reset = await rows(
     db,
-    `update pg_flo.copy_ranges set state = 'pending', owner = null, lease_until = null
+    `update _pg_flo.copy_ranges set state = 'pending', owner = null, lease_until = null
      where range_id in (
-       select range_id from pg_flo.copy_ranges
+       select range_id from _pg_flo.copy_ranges
        where group_name = $1 and state = 'running' and lease_until < clock_timestamp() for update skip locked)
      returning 1`,
     [group],
@@ -260,7 +260,7 @@ export async function remainingRanges(db: Queryable, group: string): Promise<Rem
     `select t.table_id as "tableId", t.generation, t.ranges_total as "rangesTotal",
        count(*) filter (where r.state = 'pending')::int as pending,
        count(*) filter (where r.state = 'running')::int as running
-     from pg_flo.tables t left join pg_flo.copy_ranges r on r.table_id = t.table_id and r.state <> 'done'
+     from _pg_flo.tables t left join _pg_flo.copy_ranges r on r.table_id = t.table_id and r.state <> 'done'
      where t.group_name = $1 and t.state = 'copying'
      group by t.table_id order by max(r.table_blocks) desc nulls last, t.table_id`,
     [group],
@@ -283,7 +283,7 @@ async function lockTable(db: Queryable, tableId: number): Promise<LockedTable | 
   return row<LockedTable>(
     db,
     `select group_name, schema_name, table_name, mode, stream, state, generation, ranges_total
-     from pg_flo.tables where table_id = $1 for no key update`,
+     from _pg_flo.tables where table_id = $1 for no key update`,
     [tableId],
   );
 }

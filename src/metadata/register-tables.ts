@@ -48,7 +48,7 @@ export async function registerTables(
   wanted: readonly WantedTable[],
 ): Promise<Registration> {
   return transaction(db, async (transaction) => {
-    const locked = await row(transaction, "select 1 from pg_flo.groups where name = $1 for no key update", [group]);
+    const locked = await row(transaction, "select 1 from _pg_flo.groups where name = $1 for no key update", [group]);
     if (!locked) throw new PgFloError("GROUP_MISSING", `group ${group}, not known to the metadata database, 0 rows`);
     const plan = planRegistration(await readTables(transaction, group), wanted);
     const addedIds = await insertTables(transaction, group, plan.added);
@@ -129,11 +129,11 @@ async function insertTables(db: Queryable, group: string, added: readonly Wanted
        select * from jsonb_to_recordset($2::jsonb) as given(schema text, name text, oid bigint, mode text, stream int,
          identity jsonb, columns jsonb)
      ), inserted as (
-       insert into pg_flo.tables (group_name, schema_name, table_name, relation_oid, mode, stream, identity)
+       insert into _pg_flo.tables (group_name, schema_name, table_name, relation_oid, mode, stream, identity)
        select $1, schema, name, oid, mode, stream, identity from given order by schema, name
        returning table_id, schema_name, table_name, schema_version
      ), versions as (
-       insert into pg_flo.table_versions (group_name, table_id, schema_version, columns)
+       insert into _pg_flo.table_versions (group_name, table_id, schema_version, columns)
        select $1, i.table_id, i.schema_version, given.columns
        from inserted i join given on given.schema = i.schema_name and given.name = i.table_name)
      select table_id from inserted order by table_id`,
@@ -147,14 +147,14 @@ async function removeTables(db: Queryable, removed: readonly Table[]): Promise<n
   const gone = await rows<{ table_id: string }>(
     db,
     `with chosen as (
-       select table_id from pg_flo.tables where table_id = any($1::bigint[]) and state = any($2)
+       select table_id from _pg_flo.tables where table_id = any($1::bigint[]) and state = any($2)
        order by table_id for no key update)
-     update pg_flo.tables t set state = 'removed', error = null, updated_at = now()
+     update _pg_flo.tables t set state = 'removed', error = null, updated_at = now()
      from chosen where t.table_id = chosen.table_id returning t.table_id`,
     [removed.map((table) => table.tableId), legalFrom("unconfigured")],
   );
   const goneIds = gone.map((table) => Number(table.table_id));
-  await rows(db, "delete from pg_flo.copy_ranges where table_id = any($1::bigint[])", [goneIds]);
+  await rows(db, "delete from _pg_flo.copy_ranges where table_id = any($1::bigint[])", [goneIds]);
   return goneIds;
 }
 
@@ -173,14 +173,14 @@ async function storeDefinitions(db: Queryable, tables: readonly KnownAndWanted[]
        select * from jsonb_to_recordset($1::jsonb) as given(table_id bigint, oid bigint, mode text, stream int,
          schema_version int, identity jsonb, columns jsonb)
      ), chosen as (
-       select t.table_id, t.schema_version as known_version from pg_flo.tables t join given using (table_id)
+       select t.table_id, t.schema_version as known_version from _pg_flo.tables t join given using (table_id)
        where t.state = 'pending' order by t.table_id for no key update of t
      ), versions as (
-       insert into pg_flo.table_versions (group_name, table_id, schema_version, columns)
+       insert into _pg_flo.table_versions (group_name, table_id, schema_version, columns)
        select t.group_name, t.table_id, g.schema_version, g.columns
-       from chosen c join given g using (table_id) join pg_flo.tables t using (table_id)
+       from chosen c join given g using (table_id) join _pg_flo.tables t using (table_id)
        where g.schema_version > c.known_version)
-     update pg_flo.tables t set relation_oid = g.oid, mode = g.mode, stream = g.stream, identity = g.identity,
+     update _pg_flo.tables t set relation_oid = g.oid, mode = g.mode, stream = g.stream, identity = g.identity,
        schema_version = g.schema_version, updated_at = now()
      from given g, chosen where g.table_id = chosen.table_id and t.table_id = g.table_id`,
     [JSON.stringify(records)],

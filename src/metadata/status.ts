@@ -75,7 +75,7 @@ export async function readManifest(db: Queryable, group: string): Promise<Manife
     async (snapshot) => {
       const known = await row<{ storage_url: string }>(
         snapshot,
-        "select storage_url from pg_flo.groups where name = $1",
+        "select storage_url from _pg_flo.groups where name = $1",
         [group],
       );
       if (!known) throw new PgFloError("GROUP_MISSING", `group ${group}, not known to the metadata database, 0 rows`);
@@ -103,7 +103,7 @@ function lowestPosition(streams: readonly Stream[]): Lsn | null {
 async function readVersions(db: Queryable, group: string): Promise<Map<number, Map<number, readonly TableColumn[]>>> {
   const found = await rows<{ table_id: string; schema_version: number; columns: readonly TableColumn[] }>(
     db,
-    "select table_id, schema_version, columns from pg_flo.table_versions where group_name = $1 order by 1, 2",
+    "select table_id, schema_version, columns from _pg_flo.table_versions where group_name = $1 order by 1, 2",
     [group],
   );
   const byTable = new Map<number, Map<number, readonly TableColumn[]>>();
@@ -138,7 +138,7 @@ async function readFiles(db: Queryable, group: string): Promise<Map<string, Mani
     db,
     `select schema_name, table_name, file_id, kind, stream, batch_id, path, schema_version, row_count, size_bytes,
        lsn_start, lsn_end, checksum, created_at
-     from pg_flo.files where group_name = $1 order by schema_name, table_name, kind, lsn_start, file_id`,
+     from _pg_flo.files where group_name = $1 order by schema_name, table_name, kind, lsn_start, file_id`,
     [group],
   );
   const byTable = new Map<string, ManifestFile[]>();

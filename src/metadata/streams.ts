@@ -69,7 +69,7 @@ export async function ensureStream(
 ): Promise<Stream> {
   await rows(
     db,
-    `insert into pg_flo.streams (group_name, stream, slot_name, publications) values ($1, $2, $3, $4)
+    `insert into _pg_flo.streams (group_name, stream, slot_name, publications) values ($1, $2, $3, $4)
      on conflict (group_name, stream) do nothing`,
     [stream.group, stream.stream, stream.slotName, stream.publications],
   );
@@ -82,7 +82,7 @@ export async function ensureStream(
 export async function readStream(db: Queryable, { group, stream }: StreamKey): Promise<Stream | undefined> {
   const found = await row<StreamRow>(
     db,
-    `select ${streamColumns} from pg_flo.streams where group_name = $1 and stream = $2`,
+    `select ${streamColumns} from _pg_flo.streams where group_name = $1 and stream = $2`,
     [group, stream],
   );
   return found && toStream(found);
@@ -92,7 +92,7 @@ export async function readStream(db: Queryable, { group, stream }: StreamKey): P
 export async function readStreams(db: Queryable, group: string): Promise<Stream[]> {
   const found = await rows<StreamRow>(
     db,
-    `select ${streamColumns} from pg_flo.streams where group_name = $1 order by stream`,
+    `select ${streamColumns} from _pg_flo.streams where group_name = $1 order by stream`,
     [group],
   );
   return found.map(toStream);
@@ -109,10 +109,10 @@ export async function claimStream(
 ): Promise<StreamClaim> {
   const taken = await row<StreamRow>(
     db,
-    `update pg_flo.streams set owner = $3, epoch = epoch + 1, updated_at = now(),
+    `update _pg_flo.streams set owner = $3, epoch = epoch + 1, updated_at = now(),
        lease_until = clock_timestamp() + $4 * interval '1 millisecond'
      where group_name = $1 and stream = $2 and (owner is null or owner = $3 or lease_until < clock_timestamp())
-       and exists (select from pg_flo.workers where worker_id = $3)
+       and exists (select from _pg_flo.workers where worker_id = $3)
      returning ${streamColumns}`,
     [claim.group, claim.stream, claim.workerId, claim.leaseMs],
   );
@@ -133,7 +133,7 @@ async function readOwner(db: Queryable, { group, stream }: StreamKey): Promise<S
     `select s.owner as "workerId", w.host, w.pid,
        (extract(epoch from clock_timestamp() - w.heartbeat_at) * 1000)::float8 as "heartbeatAgeMs",
        (extract(epoch from s.lease_until - clock_timestamp()) * 1000)::float8 as "leaseLeftMs"
-     from pg_flo.streams s left join pg_flo.workers w on w.worker_id = s.owner
+     from _pg_flo.streams s left join _pg_flo.workers w on w.worker_id = s.owner
      where s.group_name = $1 and s.stream = $2`,
     [group, stream],
   );
@@ -145,7 +145,7 @@ async function readOwner(db: Queryable, { group, stream }: StreamKey): Promise<S
 export async function releaseStream(db: Queryable, fence: StreamFence): Promise<boolean> {
   const released = await row(
     db,
-    `update pg_flo.streams set owner = null, lease_until = null, updated_at = now()
+    `update _pg_flo.streams set owner = null, lease_until = null, updated_at = now()
      where group_name = $1 and stream = $2 and owner = $3 and epoch = $4 returning 1`,
     fenceValues(fence),
   );
@@ -169,7 +169,7 @@ export async function activateStream(db: Queryable, fence: StreamFence, consiste
     const position = lsn(consistentPoint - 1n);
     await rows(
       transaction,
-      `update pg_flo.streams set state = 'active', position = $3, updated_at = now()
+      `update _pg_flo.streams set state = 'active', position = $3, updated_at = now()
        where group_name = $1 and stream = $2`,
       [fence.group, fence.stream, position.toString()],
     );
@@ -217,7 +217,7 @@ export async function movePosition(
 ): Promise<"moved" | "fenced"> {
   const moved = await row(
     db,
-    `update pg_flo.streams set position = greatest(position, $6), updated_at = now()
+    `update _pg_flo.streams set position = greatest(position, $6), updated_at = now()
      where group_name = $1 and stream = $2 and owner = $3 and epoch = $4 and batch = $5 and state = 'active'
      returning 1`,
     [...fenceValues(move), move.batch.toString(), move.position.toString()],
@@ -229,7 +229,7 @@ export async function movePosition(
 export async function markStreamLost(db: Queryable, fence: StreamFence): Promise<boolean> {
   const marked = await row(
     db,
-    `update pg_flo.streams set state = 'lost', updated_at = now()
+    `update _pg_flo.streams set state = 'lost', updated_at = now()
      where group_name = $1 and stream = $2 and owner = $3 and epoch = $4 returning 1`,
     fenceValues(fence),
   );
@@ -240,7 +240,7 @@ export async function markStreamLost(db: Queryable, fence: StreamFence): Promise
 export async function lockStream(transaction: Queryable, fence: StreamFence): Promise<Stream | undefined> {
   const found = await row<StreamRow>(
     transaction,
-    `select ${streamColumns} from pg_flo.streams
+    `select ${streamColumns} from _pg_flo.streams
      where group_name = $1 and stream = $2 and owner = $3 and epoch = $4 for no key update`,
     fenceValues(fence),
   );
@@ -256,9 +256,9 @@ async function cutTables(transaction: Queryable, cut: Lsn, where: string, values
   const updated = await rows<{ table_id: string }>(
     transaction,
     `with chosen as (
-       select table_id from pg_flo.tables where ${where} and state = any($${values.length + 2})
+       select table_id from _pg_flo.tables where ${where} and state = any($${values.length + 2})
        order by table_id for no key update)
-     update pg_flo.tables t set cut_lsn = $1, updated_at = now(),
+     update _pg_flo.tables t set cut_lsn = $1, updated_at = now(),
        state = case t.mode when 'stream-only' then $${values.length + 3} else $${values.length + 4} end
      from chosen where t.table_id = chosen.table_id returning t.table_id`,
     [

@@ -50,9 +50,8 @@ export interface Table {
   readonly fileBytes: number;
 }
 
-/** A row of pg_flo.tables as `tableColumns` selects it. */
+/** A row of _pg_flo.tables as `tableColumns` selects it. */
 export interface TableRow {
-  readonly [column: string]: unknown;
   readonly table_id: string;
   readonly group_name: string;
   readonly schema_name: string;
@@ -68,11 +67,18 @@ export interface TableRow {
   readonly error: TableError | null;
   readonly ranges_total: number | null;
   readonly ranges_done: number;
+  readonly copy_rows: string;
+  readonly copy_bytes: string;
+  readonly change_rows: string;
+  readonly change_files: string;
+  readonly inexact_values: string;
+  readonly file_count: string;
+  readonly file_bytes: string;
   readonly columns: readonly TableColumn[];
 }
 
 const tableQuery = `select t.*, v.columns
-  from pg_flo.tables t join pg_flo.table_versions v using (table_id, schema_version)`;
+  from _pg_flo.tables t join _pg_flo.table_versions v using (table_id, schema_version)`;
 
 /** Every table of a group, also failed and removed ones, in the order in which they were registered. */
 export async function readTables(db: Queryable, group: string): Promise<Table[]> {
@@ -103,7 +109,7 @@ export async function setTableError(
 ): Promise<boolean> {
   const failed = await row(
     db,
-    `update pg_flo.tables set state = $4, updated_at = now(),
+    `update _pg_flo.tables set state = $4, updated_at = now(),
        error = jsonb_build_object('code', $5::text, 'message', $6::text, 'at', clock_timestamp())
      where table_id = $1 and generation = $2 and state = any($3) returning 1`,
     [
@@ -137,7 +143,7 @@ export async function clearTableError(db: Queryable, group: string, tableId: num
   return transaction(db, async (transaction) => {
     const failed = await row(
       transaction,
-      "select 1 from pg_flo.tables where table_id = $1 and group_name = $2 and state = 'error' for no key update",
+      "select 1 from _pg_flo.tables where table_id = $1 and group_name = $2 and state = 'error' for no key update",
       [tableId, group],
     );
     return failed ? (await beginAnew(transaction, group, [tableId], "copyAgain")).paths : null;
@@ -161,11 +167,11 @@ export async function alterTable(
   const altered = await row<{ schema_version: number }>(
     db,
     `with altered as (
-       update pg_flo.tables set schema_version = schema_version + case when $3::jsonb is null then 0 else 1 end,
+       update _pg_flo.tables set schema_version = schema_version + case when $3::jsonb is null then 0 else 1 end,
          identity = coalesce($4::jsonb, identity), updated_at = now()
        where table_id = $1 and schema_version = $2 returning group_name, table_id, schema_version
      ), version as (
-       insert into pg_flo.table_versions (group_name, table_id, schema_version, columns)
+       insert into _pg_flo.table_versions (group_name, table_id, schema_version, columns)
        select group_name, table_id, schema_version, $3::jsonb from altered where $3::jsonb is not null)
      select schema_version from altered`,
     [
@@ -191,27 +197,27 @@ export async function beginAnew(
   const reset = await rows<{ table_id: string }>(
     transaction,
     `with chosen as (
-       select table_id from pg_flo.tables where group_name = $1 and table_id = any($2::bigint[]) and state = any($3)
+       select table_id from _pg_flo.tables where group_name = $1 and table_id = any($2::bigint[]) and state = any($3)
        order by table_id for no key update)
-     update pg_flo.tables t set state = $4, generation = t.generation + 1, cut_lsn = null, error = null,
+     update _pg_flo.tables t set state = $4, generation = t.generation + 1, cut_lsn = null, error = null,
        ranges_total = null, ranges_done = 0, copy_rows = 0, copy_bytes = 0, change_rows = 0, change_files = 0,
        inexact_values = 0, file_count = 0, file_bytes = 0, updated_at = now()
      from chosen where t.table_id = chosen.table_id returning t.table_id`,
     [group, tableIds, legalFrom(event), "pending" satisfies TableState],
   );
   const ids = reset.map((table) => Number(table.table_id));
-  await rows(transaction, "delete from pg_flo.copy_ranges where table_id = any($1::bigint[])", [ids]);
+  await rows(transaction, "delete from _pg_flo.copy_ranges where table_id = any($1::bigint[])", [ids]);
   const paths = await removeFiles(transaction, ids);
   await rows(
     transaction,
-    `delete from pg_flo.table_versions v using pg_flo.tables t
+    `delete from _pg_flo.table_versions v using _pg_flo.tables t
      where t.table_id = any($1::bigint[]) and v.table_id = t.table_id and v.schema_version < t.schema_version`,
     [ids],
   );
   return { tableIds: ids, paths };
 }
 
-/** A row of `pg_flo.tables` with its columns as the program uses it. */
+/** A row of `_pg_flo.tables` with its columns as the program uses it. */
 export function toTable(found: TableRow): Table {
   return {
     tableId: Number(found.table_id),
@@ -230,12 +236,12 @@ export function toTable(found: TableRow): Table {
     error: found.error,
     rangesTotal: found.ranges_total,
     rangesDone: found.ranges_done,
-    copyRows: Number(found["copy_rows"]),
-    copyBytes: Number(found["copy_bytes"]),
-    changeRows: Number(found["change_rows"]),
-    changeFiles: Number(found["change_files"]),
-    inexactValues: Number(found["inexact_values"]),
-    fileCount: Number(found["file_count"]),
-    fileBytes: Number(found["file_bytes"]),
+    copyRows: Number(found.copy_rows),
+    copyBytes: Number(found.copy_bytes),
+    changeRows: Number(found.change_rows),
+    changeFiles: Number(found.change_files),
+    inexactValues: Number(found.inexact_values),
+    fileCount: Number(found.file_count),
+    fileBytes: Number(found.file_bytes),
   };
 }

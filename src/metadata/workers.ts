@@ -30,7 +30,7 @@ export async function registerWorker(
 ): Promise<string> {
   const added = await row<{ worker_id: string }>(
     db,
-    "insert into pg_flo.workers (group_name, host, pid) values ($1, $2, $3) returning worker_id",
+    "insert into _pg_flo.workers (group_name, host, pid) values ($1, $2, $3) returning worker_id",
     [worker.group, worker.host, worker.pid],
   );
   if (!added) throw new PgFloError("INTERNAL", `register a worker of group ${worker.group}, no row was made`);
@@ -48,13 +48,13 @@ export async function heartbeat(
   const found = await row<{ streams: { stream: number; epoch: string }[] | null; ranges: string[] | null }>(
     db,
     `with alive as (
-       update pg_flo.workers set heartbeat_at = clock_timestamp(), figures = $2 where worker_id = $1
+       update _pg_flo.workers set heartbeat_at = clock_timestamp(), figures = $2 where worker_id = $1
        returning worker_id, group_name, clock_timestamp() + $3 * interval '1 millisecond' as lease_until
      ), streams as (
-       update pg_flo.streams s set lease_until = alive.lease_until from alive
+       update _pg_flo.streams s set lease_until = alive.lease_until from alive
        where s.group_name = alive.group_name and s.owner = alive.worker_id returning s.stream, s.epoch
      ), ranges as (
-       update pg_flo.copy_ranges r set lease_until = alive.lease_until from alive
+       update _pg_flo.copy_ranges r set lease_until = alive.lease_until from alive
        where r.owner = alive.worker_id and r.state = 'running' returning r.range_id
      )
      select (select jsonb_agg(jsonb_build_object('stream', stream, 'epoch', epoch::text)) from streams) as streams,
@@ -82,7 +82,7 @@ export async function cleanExpiredWorkers(db: Queryable, group: string, leaseMs:
   return transaction(db, async (transaction) => {
     const expired = await rows<{ worker_id: string }>(
       transaction,
-      `select worker_id from pg_flo.workers
+      `select worker_id from _pg_flo.workers
        where group_name = $1 and heartbeat_at < clock_timestamp() - $2 * interval '1 millisecond'
        order by worker_id for update skip locked`,
       [group, leaseMs],
@@ -95,15 +95,15 @@ export async function cleanExpiredWorkers(db: Queryable, group: string, leaseMs:
 
 async function removeWorkers(db: Queryable, ids: readonly string[]): Promise<void> {
   if (ids.length === 0) return;
-  await rows(db, "delete from pg_flo.workers where worker_id = any($1::uuid[])", [ids]);
+  await rows(db, "delete from _pg_flo.workers where worker_id = any($1::uuid[])", [ids]);
   await rows(
     db,
-    `update pg_flo.streams set owner = null, lease_until = null, updated_at = now() where owner = any($1::uuid[])`,
+    `update _pg_flo.streams set owner = null, lease_until = null, updated_at = now() where owner = any($1::uuid[])`,
     [ids],
   );
   await rows(
     db,
-    `update pg_flo.copy_ranges set state = 'pending', owner = null, lease_until = null
+    `update _pg_flo.copy_ranges set state = 'pending', owner = null, lease_until = null
      where owner = any($1::uuid[]) and state = 'running'`,
     [ids],
   );
@@ -115,7 +115,7 @@ export async function readWorkers(db: Queryable, group: string): Promise<WorkerI
     db,
     `select worker_id as "workerId", host, pid, started_at as "startedAt", heartbeat_at as "heartbeatAt",
        (extract(epoch from clock_timestamp() - heartbeat_at) * 1000)::float8 as "heartbeatAgeMs", figures
-     from pg_flo.workers where group_name = $1 order by started_at, worker_id`,
+     from _pg_flo.workers where group_name = $1 order by started_at, worker_id`,
     [group],
   );
 }

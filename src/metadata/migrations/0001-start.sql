@@ -1,8 +1,10 @@
--- The first shape of schema pg_flo. docs/metadata.md explains every table and column.
+-- The first shape of schema _pg_flo. docs/metadata.md explains every table and column.
+-- The schema's name begins with an underscore because Postgres keeps names that begin with pg_ for itself: CREATE SCHEMA
+-- refuses them (SQLSTATE 42939), and pg_dump leaves them out.
 -- A migration that running workers of the version before cannot live with starts with the line `-- breaking`.
 -- Lock order, the same everywhere: groups, workers, streams, tables (by table_id), copy_ranges, files.
 
-create table pg_flo.groups (
+create table _pg_flo.groups (
   name text primary key check (name <> ''),
   system_identifier text not null,
   source_database text not null,
@@ -10,19 +12,19 @@ create table pg_flo.groups (
   created_at timestamptz not null default now()
 );
 
-create table pg_flo.workers (
+create table _pg_flo.workers (
   worker_id uuid primary key default gen_random_uuid(),
-  group_name text not null references pg_flo.groups on delete cascade,
+  group_name text not null references _pg_flo.groups on delete cascade,
   host text not null,
   pid int not null,
   started_at timestamptz not null default clock_timestamp(),
   heartbeat_at timestamptz not null default clock_timestamp(),
   figures jsonb not null default '{}'
 ) with (fillfactor = 50);
-create index workers_group on pg_flo.workers (group_name);
+create index workers_group on _pg_flo.workers (group_name);
 
-create table pg_flo.streams (
-  group_name text not null references pg_flo.groups on delete cascade,
+create table _pg_flo.streams (
+  group_name text not null references _pg_flo.groups on delete cascade,
   stream int not null check (stream > 0),
   slot_name text not null,
   publications text[] not null,
@@ -38,9 +40,9 @@ create table pg_flo.streams (
   check (state <> 'active' or position is not null)
 ) with (fillfactor = 50);
 
-create table pg_flo.tables (
+create table _pg_flo.tables (
   table_id bigint generated always as identity primary key,
-  group_name text not null references pg_flo.groups on delete cascade,
+  group_name text not null references _pg_flo.groups on delete cascade,
   schema_name text not null,
   table_name text not null,
   relation_oid bigint not null,
@@ -69,22 +71,22 @@ create table pg_flo.tables (
   check (state <> 'pending' or cut_lsn is null),
   check ((state = 'error') = (error is not null))
 ) with (fillfactor = 70);
-create index tables_stream on pg_flo.tables (group_name, stream);
+create index tables_stream on _pg_flo.tables (group_name, stream);
 
-create table pg_flo.table_versions (
+create table _pg_flo.table_versions (
   group_name text not null,
-  table_id bigint not null references pg_flo.tables on delete cascade,
+  table_id bigint not null references _pg_flo.tables on delete cascade,
   schema_version int not null check (schema_version > 0),
   columns jsonb not null,
   created_at timestamptz not null default now(),
   primary key (table_id, schema_version)
 );
-create index table_versions_group on pg_flo.table_versions (group_name);
+create index table_versions_group on _pg_flo.table_versions (group_name);
 
-create table pg_flo.copy_ranges (
+create table _pg_flo.copy_ranges (
   range_id bigint generated always as identity primary key,
   group_name text not null,
-  table_id bigint not null references pg_flo.tables on delete cascade,
+  table_id bigint not null references _pg_flo.tables on delete cascade,
   range_number int not null,
   heap_oid bigint not null,
   heap_schema text not null,
@@ -104,11 +106,11 @@ create table pg_flo.copy_ranges (
   check ((state = 'running') = (lease_until is not null))
 ) with (fillfactor = 70);
 -- What is claimed next: the largest table first, its ranges in order.
-create index copy_ranges_open on pg_flo.copy_ranges (group_name, table_blocks desc, table_id, range_number)
+create index copy_ranges_open on _pg_flo.copy_ranges (group_name, table_blocks desc, table_id, range_number)
   where state <> 'done';
-create index copy_ranges_owner on pg_flo.copy_ranges (owner) where owner is not null;
+create index copy_ranges_owner on _pg_flo.copy_ranges (owner) where owner is not null;
 
-create table pg_flo.files (
+create table _pg_flo.files (
   file_id bigint generated always as identity primary key,
   group_name text not null,
   stream int,
@@ -128,9 +130,9 @@ create table pg_flo.files (
   check ((kind = 'stream') = (batch_id is not null)),
   check (kind = 'copy' or stream is not null)
 );
-create index files_table on pg_flo.files (group_name, schema_name, table_name);
+create index files_table on _pg_flo.files (group_name, schema_name, table_name);
 
-create table pg_flo.events (
+create table _pg_flo.events (
   event_id bigint generated always as identity primary key,
   group_name text not null,
   at timestamptz not null default clock_timestamp(),
@@ -139,4 +141,4 @@ create table pg_flo.events (
   subject text not null,
   message text not null
 );
-create index events_group on pg_flo.events (group_name, event_id);
+create index events_group on _pg_flo.events (group_name, event_id);
