@@ -10,12 +10,14 @@ const BACKLOG_BYTES = 16 * 1024;
 /** Larger reads save nothing more. */
 const TARGET_MAX_BYTES = 512 * 1024;
 const TARGET_MIN_BYTES = 2 * BACKLOG_BYTES;
-/** The largest read stands for the receive window, which may shrink: it is forgotten over some hundred reads. */
-const LARGEST_DECAY = 0.99;
+/** Every so many reads one longer pause shows anew what the receive window holds: it grows, and may shrink. */
+const PROBE_EVERY_READS = 100;
+const PROBE_FACTOR = 4;
 
 export class GatherPace {
   #pauseMs = PAUSE_START_MS;
   #largestBytes = 0;
+  #readsToProbe = PROBE_EVERY_READS;
   #windowStartMs = 0;
   #windowBytes = 0;
   #afterPause = false;
@@ -38,7 +40,7 @@ export class GatherPace {
       return 0;
     }
     this.#adapt(byteCount);
-    return this.#pauseMs;
+    return this.#readsToProbe === 0 ? Math.min(PAUSE_MAX_MS, this.#pauseMs * PROBE_FACTOR) : this.#pauseMs;
   }
 
   /**
@@ -46,7 +48,13 @@ export class GatherPace {
    * what limits them, and each step makes the pause shorter, until it is not.
    */
   #adapt(byteCount: number): void {
-    this.#largestBytes = Math.max(byteCount, this.#largestBytes * LARGEST_DECAY);
+    if (this.#readsToProbe === 0) {
+      this.#readsToProbe = PROBE_EVERY_READS;
+      this.#largestBytes = byteCount;
+      return; // the read of the longer pause says nothing about the usual one
+    }
+    this.#readsToProbe--;
+    this.#largestBytes = Math.max(byteCount, this.#largestBytes);
     const targetBytes = Math.max(TARGET_MIN_BYTES, Math.min(TARGET_MAX_BYTES, this.#largestBytes / 2));
     const factor = Math.max(0.5, Math.min(2, targetBytes / byteCount));
     this.#pauseMs = Math.max(PAUSE_MIN_MS, Math.min(PAUSE_MAX_MS, this.#pauseMs * factor));

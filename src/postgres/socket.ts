@@ -29,6 +29,8 @@ export interface ByteSource {
 
 const PLAIN_BUFFER_BYTES = 256 * 1024;
 const GATHER_BUFFER_BYTES = 4 * 1024 * 1024;
+/** Pieces that were copied together are read at the latest when they are this much. */
+const COPIED_MAX_BYTES = PLAIN_BUFFER_BYTES / 2;
 
 export interface GatheringSocketOptions {
   /** For many small messages over TCP (replication): let the kernel gather while there is a backlog. */
@@ -218,7 +220,8 @@ export class StreamSource implements ByteSource {
   #onData(chunk: Buffer): void {
     this.#buffer.makeRoom(false, chunk.length);
     this.#buffer.append(chunk);
-    this.#schedule();
+    if (this.#buffer.end - this.#buffer.start >= COPIED_MAX_BYTES) this.#deliver();
+    else this.#schedule();
   }
 
   #schedule(): void {
