@@ -1,0 +1,181 @@
+// Copies one range of heap blocks: COPY binary from the server, values into column pages in place, one file or more.
+import { randomBytes } from "node:crypto";
+import { escapeIdentifier } from "pg";
+import type { Lsn } from "../base/lsn.ts";
+import type { ColumnChunk } from "../parquet/column-chunk.ts";
+import type { RawConnection } from "../postgres/raw-connection.ts";
+import { copyFilePath } from "../storage/paths.ts";
+import type { Storage } from "../storage/storage.ts";
+import type { Cells } from "../types/family.ts";
+import type { ColumnPlan } from "../types/registry.ts";
+import { type EncodedColumn, EXACT_COLUMN, ExactColumn } from "../types/row-encoder.ts";
+import { TableFile, type TableFileResult } from "../types/table-file.ts";
+import { CopyDecoder } from "./copy-decoder.ts";
+
+export interface RangeCopy {
+  readonly group: string;
+  /** The mirrored table, whose name the file's path has. */
+  readonly schema: string;
+  readonly table: string;
+  /** The relation that is read: the table, or a leaf of it. */
+  readonly heapSchema: string;
+  readonly heapName: string;
+  readonly rangeNumber: number;
+  readonly blockFrom: bigint;
+  /** Null: to the end of the table. */
+  readonly blockTo: bigint | null;
+  readonly columns: readonly ColumnPlan[];
+  readonly schemaVersion: number;
+  /** The consistent point of the snapshot that is read. */
+  readonly snapshotLsn: Lsn;
+  readonly fileSizeBytes: number;
+}
+
+export interface RangeResult {
+  readonly files: readonly TableFileResult[];
+  readonly rowCount: number;
+  /** Bytes of COPY data. */
+  readonly sizeBytes: number;
+  /** Inexact values by column name. */
+  readonly inexact: Readonly<Record<string, number>>;
+}
+
+/** What has come so far; read by whoever shows progress. */
+export interface CopyProgress {
+  rowCount: number;
+  sizeBytes: number;
+}
+
+/** Reads the range and makes its files durable; nothing is in the manifest yet. A failure leaves no file behind. */
+export async function copyRange(
+  connection: RawConnection,
+  storage: Storage,
+  range: RangeCopy,
+  progress: CopyProgress,
+  signal: AbortSignal,
+): Promise<RangeResult> {
+  const output = new RangeOutput(storage, range);
+  const decoder = new CopyDecoder(range.columns.length);
+  let sizeBytes = 0;
+  try {
+    await output.open();
+    await connection.copyOut(
+      rangeSql(range),
+      {
+        row: (bytes, view, start, end) => {
+          decoder.row(bytes, view, start, end);
+          sizeBytes += end - start;
+          progress.sizeBytes += end - start;
+          if (decoder.full) progress.rowCount += output.append(bytes, view, decoder);
+          output.bytes = bytes;
+          output.view = view;
+        },
+        chunk: () => {
+          progress.rowCount += output.append(output.bytes, output.view, decoder);
+          return output.pressure();
+        },
+      },
+      signal,
+    );
+    if (!decoder.complete) throw new Error("COPY ended without its end marker");
+    return { ...(await output.finish()), sizeBytes };
+  } catch (error) {
+    await output.abort();
+    throw error;
+  }
+}
+
+/** `ctid` bounds make a TID range scan (PostgreSQL 14+); values without a binary decoder come as text. */
+export function rangeSql(range: RangeCopy): string {
+  const columns = range.columns.map(
+    ({ source, binary }) => `${escapeIdentifier(source.name)}${binary ? "" : "::text"}`,
+  );
+  const bounds = [`ctid >= '(${range.blockFrom},0)'::tid`];
+  if (range.blockTo !== null) bounds.push(`ctid < '(${range.blockTo},0)'::tid`);
+  const heap = `${escapeIdentifier(range.heapSchema)}.${escapeIdentifier(range.heapName)}`;
+  return `copy (select ${columns.join(", ")} from only ${heap} where ${bounds.join(" and ")}) to stdout (format binary)`;
+}
+
+/** The files of one range: rows go into the open one, which is exchanged for the next when it is large enough. */
+class RangeOutput {
+  bytes: Uint8Array = new Uint8Array(0);
+  view: DataView = new DataView(new ArrayBuffer(0));
+  readonly #storage: Storage;
+  readonly #range: RangeCopy;
+  readonly #finished: TableFileResult[] = [];
+  readonly #inexact: Record<string, number> = {};
+  #file: TableFile | null = null;
+  #columns: EncodedColumn[] = [];
+  #exact: ExactColumn | null = null;
+  #rowCount = 0;
+  #wait: Promise<void> | undefined;
+
+  constructor(storage: Storage, range: RangeCopy) {
+    this.#storage = storage;
+    this.#range = range;
+  }
+
+  async open(): Promise<void> {
+    const { group, schema, table, rangeNumber, columns } = this.#range;
+    const path = copyFilePath(group, schema, table, rangeNumber, randomBytes(6).toString("hex"));
+    this.#file = await TableFile.open(this.#storage, path, [...columns.map((plan) => plan.parquet), EXACT_COLUMN]);
+    const { chunks } = this.#file.writer;
+    this.#columns = columns.map((plan, index) => ({
+      name: plan.source.name,
+      chunk: chunks[index] as ColumnChunk,
+      encode: plan.encode,
+    }));
+    this.#exact = new ExactColumn(chunks[columns.length] as ColumnChunk);
+  }
+
+  /** Encodes the collected rows, whose bytes these are, and gives how many there were. */
+  append(bytes: Uint8Array, view: DataView, decoder: CopyDecoder): number {
+    const count = decoder.rowCount;
+    if (count === 0) return 0;
+    const cells: Cells = { bytes, view, positions: decoder.positions[0]!, count };
+    const exact = this.#exact!;
+    for (let column = 0; column < this.#columns.length; column++) {
+      cells.positions = decoder.positions[column]!;
+      exact.encode(this.#columns[column]!, cells);
+    }
+    exact.endRows(count);
+    decoder.rowCount = 0;
+    this.#rowCount += count;
+    this.#wait = this.#file!.writer.endRows(count) ?? this.#wait;
+    return count;
+  }
+
+  /** A promise while the writer is behind, or while a full file is exchanged. */
+  pressure(): Promise<void> | undefined {
+    if (this.#file!.writer.writtenBytes >= this.#range.fileSizeBytes) return this.#exchange();
+    const wait = this.#wait;
+    this.#wait = undefined;
+    return wait;
+  }
+
+  async finish(): Promise<Omit<RangeResult, "sizeBytes">> {
+    if (this.#file!.writer.rowCount > 0) await this.#close();
+    else await this.abort();
+    return { files: this.#finished, rowCount: this.#rowCount, inexact: this.#inexact };
+  }
+
+  async abort(): Promise<void> {
+    await this.#file?.abort();
+    this.#file = null;
+    for (const file of this.#finished.splice(0)) await this.#storage.remove(file.path);
+  }
+
+  async #exchange(): Promise<void> {
+    await this.#close();
+    await this.open();
+  }
+
+  async #close(): Promise<void> {
+    const { snapshotLsn, schemaVersion, columns } = this.#range;
+    for (const [name, count] of this.#exact!.counts) this.#inexact[name] = (this.#inexact[name] ?? 0) + count;
+    const facts = { kind: "copy", schemaVersion, lsnStart: snapshotLsn, lsnEnd: snapshotLsn, columns } as const;
+    const file = this.#file!;
+    this.#finished.push(await file.finish(facts));
+    this.#file = null;
+  }
+}

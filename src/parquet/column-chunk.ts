@@ -1,0 +1,152 @@
+// One column of the row group that is being filled: closes pages as they fill up and sends them to the compressor.
+import type { Compressor } from "./compressor.ts";
+import { DictionaryBuilder } from "./dictionary.ts";
+import { LeafBuffer } from "./leaf-buffer.ts";
+import {
+  dataPageHeader,
+  dictionaryPageHeader,
+  levelBytes,
+  type PageFigures,
+  pageFigures,
+  plainPageBody,
+} from "./page.ts";
+import type { ParquetColumn } from "./schema.ts";
+
+const MAX_PAGE_BYTES = 1024 * 1024;
+const MAX_PAGE_ROWS = 20_000;
+const MAX_SPARE_BUFFERS = 2;
+
+/** A page ready to be written: its header and its compressed body. */
+export interface FinishedPage {
+  readonly header: Uint8Array;
+  readonly body: Uint8Array;
+  readonly uncompressedSize: number;
+}
+
+export interface DataPage {
+  readonly figures: PageFigures;
+  readonly finished: Promise<FinishedPage>;
+}
+
+export interface SealedChunk {
+  readonly column: ParquetColumn;
+  readonly dictionary: Promise<FinishedPage> | null;
+  readonly pages: readonly DataPage[];
+}
+
+/** A closed page of a chunk that is still in dictionary encoding: what is needed to write it PLAIN after all. */
+interface DictionaryPage extends DataPage {
+  readonly levels: Uint8Array;
+  readonly indices: Uint8Array | Uint16Array | Int32Array;
+}
+
+export class ColumnChunk {
+  readonly column: ParquetColumn;
+  readonly leaf: LeafBuffer;
+  readonly #compressor: Compressor;
+  #pages: DataPage[] = [];
+  #dictionaryPages: DictionaryPage[] = [];
+  #dictionary: DictionaryBuilder | null;
+  #closedBytes = 0;
+  /** Page buffers of this column that the compressor is done with. */
+  readonly #spare: Uint8Array<ArrayBuffer>[] = [];
+
+  constructor(column: ParquetColumn, compressor: Compressor) {
+    this.column = column;
+    this.leaf = new LeafBuffer(column);
+    this.#compressor = compressor;
+    this.#dictionary = DictionaryBuilder.for(column.type);
+  }
+
+  /** Uncompressed bytes of the chunk so far. */
+  get sizeBytes(): number {
+    return this.#closedBytes + this.leaf.valueBytes;
+  }
+
+  /** To be called after values were appended. */
+  closePageIfFull(): void {
+    if (this.leaf.valueBytes >= MAX_PAGE_BYTES || this.leaf.rowCount >= MAX_PAGE_ROWS) this.#closePage();
+  }
+
+  /** Ends the chunk; the next values belong to the next row group. */
+  seal(): SealedChunk {
+    if (this.leaf.rowCount > 0) this.#closePage();
+    const builder = this.#dictionaryPages.length > 0 ? this.#dictionary : null;
+    const sealed: SealedChunk = {
+      column: this.column,
+      dictionary: builder && this.#finishDictionary(builder),
+      pages: builder ? this.#dictionaryPages : this.#pages,
+    };
+    this.#pages = [];
+    this.#dictionaryPages = [];
+    this.#dictionary = DictionaryBuilder.for(this.column.type);
+    this.#closedBytes = 0;
+    return sealed;
+  }
+
+  #closePage(): void {
+    const { leaf } = this;
+    this.#closedBytes += leaf.valueBytes;
+    const figures = pageFigures(this.column, leaf);
+    if (this.#dictionary) {
+      const indices = this.#dictionary.indices(leaf);
+      if (indices) {
+        this.#addDictionaryPage(this.#dictionary, figures, indices);
+        return;
+      }
+      this.#leaveDictionary(this.#dictionary);
+    }
+    const body = plainPageBody(this.column, leaf);
+    this.#pages.push({ figures, finished: this.#finish(figures, "plain", body) });
+    if (body.buffer === leaf.bytes.buffer) this.#handOver();
+    else leaf.restart(null);
+  }
+
+  // The compressor reads the leaf's buffer: the next page goes into another one.
+  #handOver(): void {
+    const used = this.leaf.bytes;
+    const page = this.#pages.at(-1)!;
+    const free = (): void => {
+      if (this.#spare.length < MAX_SPARE_BUFFERS) this.#spare.push(used);
+    };
+    page.finished.then(free, free);
+    this.leaf.restart(this.#spare.pop() ?? new Uint8Array(used.length));
+  }
+
+  #addDictionaryPage(builder: DictionaryBuilder, figures: PageFigures, indices: DictionaryPage["indices"]): void {
+    const levels = levelBytes(this.leaf);
+    const body = builder.pageBody(levels, indices);
+    this.#dictionaryPages.push({ figures, levels, indices, finished: this.#finish(figures, "dictionary", body) });
+    this.leaf.restart(null);
+  }
+
+  // All or nothing: pages that went out with indices are made again from them.
+  #leaveDictionary(builder: DictionaryBuilder): void {
+    for (const page of this.#dictionaryPages) {
+      const body = builder.plainPageBody(page.levels, page.indices);
+      this.#pages.push({ figures: page.figures, finished: this.#finish(page.figures, "plain", body) });
+    }
+    this.#dictionaryPages = [];
+    this.#dictionary = null;
+  }
+
+  #finish(figures: PageFigures, encoding: "plain" | "dictionary", body: Uint8Array): Promise<FinishedPage> {
+    const finished = this.#compressor.compress(body).then((compressed) => ({
+      header: dataPageHeader(figures, encoding, body.length, compressed),
+      body: compressed,
+      uncompressedSize: body.length,
+    }));
+    finished.catch(() => {}); // awaited when the row group is written; until then a failure must not end the process
+    return finished;
+  }
+
+  async #finishDictionary(builder: DictionaryBuilder): Promise<FinishedPage> {
+    const values = builder.values();
+    const compressed = await this.#compressor.compress(values);
+    return {
+      header: dictionaryPageHeader(builder.valueCount, values.length, compressed),
+      body: compressed,
+      uncompressedSize: values.length,
+    };
+  }
+}

@@ -1,0 +1,101 @@
+// zstd in libuv's thread pool. A few lanes, each one long-lived compression context: making a context for every page
+// costs as much as compressing it. Shared by all files of a thread; holds callers back when too much waits.
+import { constants, createZstdCompress, type ZstdCompress } from "node:zlib";
+
+/** Lanes work side by side; more than the cores that are left over gain nothing. */
+const LANE_COUNT = 2;
+/** Uncompressed bytes that may wait for the lanes before callers are held back. */
+const MAX_PENDING_BYTES = 12 * 1024 * 1024;
+/** zlib's output buffer of a lane; results share one until it is used up. */
+const OUTPUT_PIECE_BYTES = 256 * 1024;
+const ZSTD_LEVEL = 1;
+
+interface Job {
+  readonly input: Uint8Array;
+  readonly resolve: (compressed: Uint8Array) => void;
+  readonly reject: (error: Error) => void;
+}
+
+export class Compressor {
+  readonly #lanes = Array.from({ length: LANE_COUNT }, () => new Lane());
+  readonly #queue: Job[] = [];
+  #pendingBytes = 0;
+  #waiting: (() => void)[] = [];
+
+  /** Undefined while more pages are welcome; else a promise of room again. Callers hold back on it. */
+  room(): Promise<void> | undefined {
+    if (this.#pendingBytes <= MAX_PENDING_BYTES) return undefined;
+    return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  /** Compresses `input` to one zstd frame; it must not change until the promise is done. */
+  compress(input: Uint8Array): Promise<Uint8Array> {
+    this.#pendingBytes += input.length;
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ input, resolve, reject });
+      this.#dispatch();
+    });
+  }
+
+  #dispatch(): void {
+    for (const lane of this.#lanes) {
+      if (lane.busy) continue;
+      const job = this.#queue.shift();
+      if (!job) return;
+      lane.run(job, () => {
+        this.#pendingBytes -= job.input.length;
+        if (this.#pendingBytes <= MAX_PENDING_BYTES) this.#wake();
+        this.#dispatch();
+      });
+    }
+  }
+
+  #wake(): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const resolve of waiting) resolve();
+  }
+}
+
+/** One context; each flush with ZSTD_e_end ends a frame, and the next write begins another. */
+class Lane {
+  busy = false;
+  #stream: ZstdCompress | null = null;
+  #pieces: Buffer[] = [];
+  #fail: ((error: Error) => void) | null = null;
+
+  run(job: Job, done: () => void): void {
+    this.busy = true;
+    const settle = (act: () => void): void => {
+      if (this.#fail === null) return;
+      this.#fail = null;
+      this.#pieces = [];
+      this.busy = false;
+      act();
+      done();
+    };
+    this.#fail = (error) => settle(() => job.reject(error));
+    const stream = this.#open();
+    stream.write(job.input);
+    stream.flush(constants.ZSTD_e_end, () => {
+      // Copied: a slice would keep the lane's whole output buffer alive.
+      const compressed = Buffer.concat(this.#pieces);
+      settle(() => job.resolve(compressed));
+    });
+  }
+
+  #open(): ZstdCompress {
+    if (this.#stream) return this.#stream;
+    const stream = createZstdCompress({
+      chunkSize: OUTPUT_PIECE_BYTES,
+      params: { [constants.ZSTD_c_compressionLevel]: ZSTD_LEVEL },
+    });
+    stream.on("data", (piece: Buffer) => this.#pieces.push(piece));
+    stream.on("error", (error) => {
+      this.#stream = null;
+      this.#fail?.(error);
+    });
+    this.#stream = stream;
+    return stream;
+  }
+}

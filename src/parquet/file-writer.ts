@@ -1,0 +1,165 @@
+// Writes one Parquet file: row groups as they fill up, then page index and footer.
+// Source: https://github.com/apache/parquet-format#file-format
+// A closed row group is compressed and written while the next one fills; memory is bounded by two row groups of
+// compressed pages, one page per column, and the compressor's queue.
+import { ColumnChunk, type SealedChunk } from "./column-chunk.ts";
+import type { Compressor } from "./compressor.ts";
+import { makePageIndex, type WrittenChunk, type WrittenRowGroup, writeFooter } from "./footer.ts";
+import type { ParquetColumn } from "./schema.ts";
+
+const MAX_ROW_GROUP_ROWS = 1024 * 1024;
+/** Pages are gathered to pieces of this size before they go to the sink. */
+const PIECE_BYTES = 1024 * 1024;
+
+const MAGIC = new TextEncoder().encode("PAR1");
+
+/** Takes the file's bytes in order; the promise is the back-pressure. */
+export interface ByteSink {
+  write(bytes: Uint8Array): Promise<void>;
+}
+
+export interface FileWriterOptions {
+  /** PLAIN bytes of a row group. */
+  readonly rowGroupBytes: number;
+  /** `application version X (build Y)`: parquet-java drops statistics when this does not parse. */
+  readonly createdBy: string;
+  readonly compressor: Compressor;
+}
+
+export class ParquetFileWriter {
+  /** In the order of the schema. Append the same rows to every column, then call `endRows`. */
+  readonly chunks: readonly ColumnChunk[];
+  readonly #columns: readonly ParquetColumn[];
+  readonly #sink: ByteSink;
+  readonly #options: FileWriterOptions;
+  readonly #compressor: Compressor;
+  readonly #rowGroups: WrittenRowGroup[] = [];
+  #groupRows = 0;
+  #rowCount = 0;
+  #offset = 0;
+  #sealedGroups = 0;
+  #writing: Promise<void>;
+  #pieces: Uint8Array[] = [];
+  #piecesBytes = 0;
+
+  constructor(sink: ByteSink, columns: readonly ParquetColumn[], options: FileWriterOptions) {
+    this.#sink = sink;
+    this.#columns = columns;
+    this.#options = options;
+    this.#compressor = options.compressor;
+    this.chunks = columns.map((column) => new ColumnChunk(column, options.compressor));
+    this.#writing = this.#emit(MAGIC);
+  }
+
+  get rowCount(): number {
+    return this.#rowCount;
+  }
+
+  /** Bytes that are in the file so far, without the row group that is filling. */
+  get writtenBytes(): number {
+    return this.#offset;
+  }
+
+  /** PLAIN bytes of the row group that is filling. */
+  get bufferedBytes(): number {
+    let size = 0;
+    for (const chunk of this.chunks) size += chunk.sizeBytes;
+    return size;
+  }
+
+  /**
+   * `count` rows have been appended to every column. Gives a promise when the caller should wait before it appends
+   * more: the disk or the compressor is behind.
+   */
+  endRows(count: number): Promise<void> | undefined {
+    this.#rowCount += count;
+    this.#groupRows += count;
+    for (const chunk of this.chunks) {
+      chunk.leaf.rowCount += count;
+      chunk.closePageIfFull();
+    }
+    if (this.bufferedBytes >= this.#options.rowGroupBytes || this.#groupRows >= MAX_ROW_GROUP_ROWS) this.#endRowGroup();
+    if (this.#sealedGroups > 1) return this.#writing;
+    return this.#compressor.room();
+  }
+
+  /** Writes what is left, the page index and the footer. The sink is the caller's to finish. */
+  async finish(keyValues: ReadonlyMap<string, string>): Promise<void> {
+    if (this.#groupRows > 0) this.#endRowGroup();
+    await this.#writing;
+    const pageIndex = makePageIndex(this.#rowGroups, this.#offset);
+    for (const bytes of pageIndex.pieces) await this.#emit(bytes);
+    const { createdBy } = this.#options;
+    const footer = writeFooter(this.#columns, this.#rowGroups, pageIndex, this.#rowCount, keyValues, createdBy);
+    const tail = new Uint8Array(footer.length + 8);
+    tail.set(footer);
+    new DataView(tail.buffer).setUint32(footer.length, footer.length, true);
+    tail.set(MAGIC, footer.length + 4);
+    await this.#emit(tail);
+    await this.#flush();
+  }
+
+  #endRowGroup(): void {
+    const sealed = this.chunks.map((chunk) => chunk.seal());
+    const rowCount = this.#groupRows;
+    this.#groupRows = 0;
+    this.#sealedGroups++;
+    this.#writing = this.#writing.then(async () => {
+      await this.#writeRowGroup(sealed, rowCount);
+      this.#sealedGroups--;
+    });
+    this.#writing.catch(() => {}); // awaited by the next endRows that waits, or by finish
+  }
+
+  async #writeRowGroup(sealed: readonly SealedChunk[], rowCount: number): Promise<void> {
+    const fileOffset = this.#offset;
+    const chunks: WrittenChunk[] = [];
+    for (const chunk of sealed) chunks.push(await this.#writeChunk(chunk));
+    this.#rowGroups.push({ fileOffset, rowCount, chunks });
+  }
+
+  async #writeChunk(sealed: SealedChunk): Promise<WrittenChunk> {
+    const start = this.#offset;
+    let uncompressedSize = 0;
+    if (sealed.dictionary) {
+      const page = await sealed.dictionary;
+      uncompressedSize += page.header.length + page.uncompressedSize;
+      await this.#emit(page.header);
+      await this.#emit(page.body);
+    }
+    const dataOffset = this.#offset;
+    const locations = [];
+    let firstRow = 0;
+    for (const { figures, finished } of sealed.pages) {
+      const page = await finished;
+      locations.push({ offset: this.#offset, size: page.header.length + page.body.length, firstRow });
+      firstRow += figures.rowCount;
+      uncompressedSize += page.header.length + page.uncompressedSize;
+      await this.#emit(page.header);
+      await this.#emit(page.body);
+    }
+    return {
+      column: sealed.column,
+      figures: sealed.pages.map((page) => page.figures),
+      locations,
+      dictionaryOffset: sealed.dictionary ? start : null,
+      dataOffset,
+      uncompressedSize,
+      compressedSize: this.#offset - start,
+    };
+  }
+
+  async #emit(bytes: Uint8Array): Promise<void> {
+    this.#offset += bytes.length;
+    this.#pieces.push(bytes);
+    this.#piecesBytes += bytes.length;
+    if (this.#piecesBytes >= PIECE_BYTES) await this.#flush();
+  }
+
+  async #flush(): Promise<void> {
+    const piece = this.#pieces.length === 1 ? this.#pieces[0]! : Buffer.concat(this.#pieces);
+    this.#pieces = [];
+    this.#piecesBytes = 0;
+    await this.#sink.write(piece);
+  }
+}

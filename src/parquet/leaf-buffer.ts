@@ -1,0 +1,81 @@
+// The page that a column is filling: PLAIN values and their levels, appended in place by the encoders of src/types.
+// Fields are public on purpose: encoders write straight into them, once per value.
+// PLAIN: https://github.com/apache/parquet-format/blob/master/Encodings.md#plain-plain--0
+
+import { maxDefinitionLevel, type ParquetColumn } from "./schema.ts";
+
+const FIRST_VALUE_BYTES = 16 * 1024;
+const FIRST_LEVELS = 1024;
+
+/** Room in front of the values for the definition levels of a flat page, so that both are compressed as one piece. */
+export const LEVEL_HEADROOM_BYTES = 8 * 1024;
+
+/** Position codes of cells: a NULL; in lists also an empty list and a NULL list. Any other position is a value's. */
+export const CELL_NULL = -1;
+export const CELL_EMPTY_LIST = -2;
+export const CELL_NULL_LIST = -3;
+
+export class LeafBuffer {
+  /** Values start at LEVEL_HEADROOM_BYTES and end at `end`. BOOLEAN keeps one byte per value until the page is closed. */
+  bytes = new Uint8Array(LEVEL_HEADROOM_BYTES + FIRST_VALUE_BYTES);
+  view = new DataView(this.bytes.buffer);
+  end = LEVEL_HEADROOM_BYTES;
+  valueCount = 0;
+
+  /** One definition level per entry; an entry is a value, a NULL, or an empty or NULL list. */
+  definitions = new Uint8Array(FIRST_LEVELS);
+  /** One repetition level per entry, only kept for lists. */
+  repetitions = new Uint8Array(0);
+  entryCount = 0;
+  rowCount = 0;
+
+  /** Definition level of a value; a cell code c < 0 has level `present + c`. */
+  readonly present: number;
+  readonly isList: boolean;
+
+  constructor(column: ParquetColumn) {
+    this.present = maxDefinitionLevel(column);
+    this.isList = column.list;
+  }
+
+  get valueBytes(): number {
+    return this.end - LEVEL_HEADROOM_BYTES;
+  }
+
+  /** Makes room for `size` more value bytes. Encoders call it before they write. */
+  reserve(size: number): void {
+    if (this.end + size <= this.bytes.length) return;
+    const grown = new Uint8Array(Math.max(this.bytes.length * 2, this.end + size));
+    grown.set(this.bytes.subarray(0, this.end));
+    this.#use(grown);
+  }
+
+  /** Makes room for `count` more entries. */
+  reserveEntries(count: number): void {
+    const needed = this.entryCount + count;
+    if (needed > this.definitions.length) {
+      const grown = new Uint8Array(Math.max(this.definitions.length * 2, needed));
+      grown.set(this.definitions.subarray(0, this.entryCount));
+      this.definitions = grown;
+    }
+    if (this.isList && needed > this.repetitions.length) {
+      const grown = new Uint8Array(Math.max(this.repetitions.length * 2, needed));
+      grown.set(this.repetitions.subarray(0, this.entryCount));
+      this.repetitions = grown;
+    }
+  }
+
+  /** Starts the next page in `bytes` (the closed page's buffer may still be read by the compressor). */
+  restart(bytes: Uint8Array<ArrayBuffer> | null): void {
+    if (bytes && bytes !== this.bytes) this.#use(bytes);
+    this.end = LEVEL_HEADROOM_BYTES;
+    this.valueCount = 0;
+    this.entryCount = 0;
+    this.rowCount = 0;
+  }
+
+  #use(bytes: Uint8Array<ArrayBuffer>): void {
+    this.bytes = bytes;
+    this.view = new DataView(bytes.buffer);
+  }
+}

@@ -1,0 +1,118 @@
+// Closes a filled LeafBuffer into the body of a data page (V1): levels, then values, as one piece of bytes.
+// Source: https://github.com/apache/parquet-format#data-pages and PageHeader in parquet.thrift.
+import { crc32 } from "node:zlib";
+import { LEVEL_HEADROOM_BYTES, type LeafBuffer } from "./leaf-buffer.ts";
+import { maxRleBytes, writeRle, writeRun } from "./rle.ts";
+import type { ParquetColumn } from "./schema.ts";
+import { type PageBounds, pageBounds } from "./statistics.ts";
+import { ThriftWriter } from "./thrift.ts";
+
+const ENCODING_PLAIN = 0;
+const ENCODING_RLE = 3;
+export const ENCODING_RLE_DICTIONARY = 8;
+
+export interface PageFigures {
+  readonly rowCount: number;
+  readonly entryCount: number;
+  readonly nullCount: number;
+  readonly bounds: PageBounds;
+}
+
+/** What the page index and the footer say of the page's values. Called before the values are packed. */
+export function pageFigures(column: ParquetColumn, leaf: LeafBuffer): PageFigures {
+  return {
+    rowCount: leaf.rowCount,
+    entryCount: leaf.entryCount,
+    nullCount: leaf.entryCount - leaf.valueCount,
+    bounds: pageBounds(column.type, leaf.bytes, LEVEL_HEADROOM_BYTES, leaf.end, leaf.valueCount),
+  };
+}
+
+/** The page's levels and PLAIN values. The result lies in the leaf's own buffer when the levels fit into its headroom. */
+export function plainPageBody(column: ParquetColumn, leaf: LeafBuffer): Uint8Array<ArrayBuffer> {
+  const end = column.type.physical === "BOOLEAN" ? packBooleans(leaf) : leaf.end;
+  const levels = levelBytes(leaf);
+  if (levels.length > LEVEL_HEADROOM_BYTES) {
+    const body = new Uint8Array(levels.length + end - LEVEL_HEADROOM_BYTES);
+    body.set(levels);
+    body.set(leaf.bytes.subarray(LEVEL_HEADROOM_BYTES, end), levels.length);
+    return body;
+  }
+  const start = LEVEL_HEADROOM_BYTES - levels.length;
+  leaf.bytes.set(levels, start);
+  return leaf.bytes.subarray(start, end);
+}
+
+/** Repetition levels (lists only) and definition levels, each behind its length (data page V1). */
+export function levelBytes(leaf: LeafBuffer): Uint8Array<ArrayBuffer> {
+  const { entryCount } = leaf;
+  if (!leaf.isList && leaf.valueCount === entryCount) {
+    const run = new Uint8Array(16);
+    const end = writeRun(run, 4, 1, entryCount, 1);
+    new DataView(run.buffer).setUint32(0, end - 4, true);
+    return run.subarray(0, end);
+  }
+  const definitionBits = leaf.isList ? 2 : 1;
+  const bytes = new Uint8Array(
+    8 + maxRleBytes(entryCount, definitionBits) + (leaf.isList ? maxRleBytes(entryCount, 1) : 0),
+  );
+  const view = new DataView(bytes.buffer);
+  let at = 0;
+  if (leaf.isList) {
+    const end = writeRle(bytes, at + 4, leaf.repetitions, entryCount, 1);
+    view.setUint32(at, end - at - 4, true);
+    at = end;
+  }
+  const end = writeRle(bytes, at + 4, leaf.definitions, entryCount, definitionBits);
+  view.setUint32(at, end - at - 4, true);
+  return bytes.subarray(0, end);
+}
+
+/** PageHeader of a data page; `encoding` is of its values. */
+export function dataPageHeader(
+  figures: PageFigures,
+  encoding: "plain" | "dictionary",
+  uncompressedSize: number,
+  compressed: Uint8Array,
+): Uint8Array {
+  const thrift = pageHeader(0, uncompressedSize, compressed);
+  thrift.struct(5);
+  thrift.i32(1, figures.entryCount);
+  thrift.i32(2, encoding === "plain" ? ENCODING_PLAIN : ENCODING_RLE_DICTIONARY);
+  thrift.i32(3, ENCODING_RLE);
+  thrift.i32(4, ENCODING_RLE);
+  thrift.end();
+  return thrift.finish();
+}
+
+/** PageHeader of a dictionary page of `valueCount` PLAIN values. */
+export function dictionaryPageHeader(valueCount: number, uncompressedSize: number, compressed: Uint8Array): Uint8Array {
+  const thrift = pageHeader(2, uncompressedSize, compressed);
+  thrift.struct(7);
+  thrift.i32(1, valueCount);
+  thrift.i32(2, ENCODING_PLAIN);
+  thrift.end();
+  return thrift.finish();
+}
+
+function pageHeader(pageType: number, uncompressedSize: number, compressed: Uint8Array): ThriftWriter {
+  const thrift = new ThriftWriter();
+  thrift.i32(1, pageType);
+  thrift.i32(2, uncompressedSize);
+  thrift.i32(3, compressed.length);
+  thrift.i32(4, crc32(compressed) | 0);
+  return thrift;
+}
+
+// Eight values a byte, the lowest bit first; in place, because the packed form is never ahead of the unpacked one.
+function packBooleans(leaf: LeafBuffer): number {
+  const { bytes } = leaf;
+  let at = LEVEL_HEADROOM_BYTES;
+  for (let i = LEVEL_HEADROOM_BYTES; i < leaf.end; i += 8) {
+    let packed = 0;
+    const count = Math.min(8, leaf.end - i);
+    for (let bit = 0; bit < count; bit++) packed |= bytes[i + bit]! << bit;
+    bytes[at++] = packed;
+  }
+  return at;
+}

@@ -1,0 +1,260 @@
+// Minimum and maximum of a page's PLAIN values, and how they merge into those of a column chunk.
+// Source: parquet.thrift, ColumnOrder TYPE_ORDER, and Statistics.
+import type { ValueType } from "./schema.ts";
+
+/** Bounds as PLAIN bytes (a BYTE_ARRAY's without its length). `null`: no value has a place in the order. */
+export interface Bounds {
+  readonly min: Uint8Array;
+  readonly max: Uint8Array;
+}
+
+/** Bounds of one page. `unordered` (a NaN is present): nothing may be said, not even by the chunk that holds the page. */
+export type PageBounds = Bounds | "none" | "unordered";
+
+const MAX_BOUND_BYTES = 64;
+
+/** Bounds of the `count` PLAIN values in bytes[start, end). Booleans are given as one byte per value. */
+export function pageBounds(type: ValueType, bytes: Uint8Array, start: number, end: number, count: number): PageBounds {
+  if (count === 0) return "none";
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  switch (type.physical) {
+    case "BOOLEAN":
+      return booleanBounds(bytes, start, end);
+    case "INT32":
+      return int32Bounds(view, start, count);
+    case "INT64":
+      return int64Bounds(view, start, count);
+    case "FLOAT":
+    case "DOUBLE":
+      return floatBounds(view, start, count, type.physical === "FLOAT");
+    case "FIXED_LEN_BYTE_ARRAY":
+      return fixedBounds(bytes, start, count, type.lengthBytes!, type.logical.kind === "decimal");
+    case "BYTE_ARRAY":
+      return byteArrayBounds(bytes, view, start, count);
+  }
+}
+
+/** The bounds of both. */
+export function mergeBounds(type: ValueType, a: PageBounds, b: PageBounds): PageBounds {
+  if (a === "unordered" || b === "unordered") return "unordered";
+  if (a === "none") return b;
+  if (b === "none") return a;
+  return {
+    min: compareBounds(type, a.min, b.min) <= 0 ? a.min : b.min,
+    max: compareBounds(type, a.max, b.max) >= 0 ? a.max : b.max,
+  };
+}
+
+/** The order of TYPE_ORDER for PLAIN bytes of this type. */
+export function compareBounds(type: ValueType, a: Uint8Array, b: Uint8Array): number {
+  if (type.physical === "BYTE_ARRAY") return Buffer.compare(a, b);
+  if (type.physical === "FIXED_LEN_BYTE_ARRAY") {
+    if (type.logical.kind !== "decimal") return Buffer.compare(a, b);
+    return compareSigned(a, 0, b, 0, a.length);
+  }
+  const x = boundNumber(type, a);
+  const y = boundNumber(type, b);
+  return x < y ? -1 : x > y ? 1 : 0;
+}
+
+/** A bound as it goes into the file. Long strings are cut to 64 bytes at a character's edge; `max` is then raised. */
+export function writableMin(type: ValueType, min: Uint8Array): { bytes: Uint8Array; exact: boolean } {
+  if (type.physical !== "BYTE_ARRAY" || min.length <= MAX_BOUND_BYTES) return { bytes: min, exact: true };
+  return { bytes: cut(type, min), exact: false };
+}
+
+/** As writableMin; `null` when no short upper bound exists. */
+export function writableMax(type: ValueType, max: Uint8Array): { bytes: Uint8Array; exact: boolean } | null {
+  if (type.physical !== "BYTE_ARRAY" || max.length <= MAX_BOUND_BYTES) return { bytes: max, exact: true };
+  const raised = type.logical.kind === "string" ? raiseText(cut(type, max)) : raiseBytes(cut(type, max));
+  return raised && { bytes: raised, exact: false };
+}
+
+function cut(type: ValueType, bytes: Uint8Array): Uint8Array {
+  let length = MAX_BOUND_BYTES;
+  if (type.logical.kind === "string") while (length > 0 && (bytes[length]! & 0xc0) === 0x80) length--;
+  return bytes.slice(0, length);
+}
+
+function raiseBytes(bytes: Uint8Array): Uint8Array | null {
+  for (let i = bytes.length - 1; i >= 0; i--) {
+    if (bytes[i] === 0xff) continue;
+    const raised = bytes.slice(0, i + 1);
+    raised[i]!++;
+    return raised;
+  }
+  return null;
+}
+
+// Raises the last ASCII character that can be: any text that starts as `bytes` did is then below, and UTF-8 stays valid.
+function raiseText(bytes: Uint8Array): Uint8Array | null {
+  for (let i = bytes.length - 1; i >= 0; i--) {
+    if (bytes[i]! >= 0x7f) continue;
+    const raised = bytes.slice(0, i + 1);
+    raised[i]!++;
+    return raised;
+  }
+  return null;
+}
+
+function booleanBounds(bytes: Uint8Array, start: number, end: number): Bounds {
+  let all = 1;
+  let any = 0;
+  for (let i = start; i < end; i++) {
+    all &= bytes[i]!;
+    any |= bytes[i]!;
+  }
+  return { min: Uint8Array.of(all), max: Uint8Array.of(any) };
+}
+
+function int32Bounds(view: DataView, start: number, count: number): Bounds {
+  let min = view.getInt32(start, true);
+  let max = min;
+  for (let i = 1, at = start + 4; i < count; i++, at += 4) {
+    const value = view.getInt32(at, true);
+    if (value < min) min = value;
+    else if (value > max) max = value;
+  }
+  const result = { min: new Uint8Array(4), max: new Uint8Array(4) };
+  new DataView(result.min.buffer).setInt32(0, min, true);
+  new DataView(result.max.buffer).setInt32(0, max, true);
+  return result;
+}
+
+// Compared as two halves: a bigint per value would be an allocation per value.
+function int64Bounds(view: DataView, start: number, count: number): Bounds {
+  let minHigh = view.getInt32(start + 4, true);
+  let minLow = view.getUint32(start, true);
+  let maxHigh = minHigh;
+  let maxLow = minLow;
+  for (let i = 1, at = start + 8; i < count; i++, at += 8) {
+    const high = view.getInt32(at + 4, true);
+    const low = view.getUint32(at, true);
+    if (high < minHigh || (high === minHigh && low < minLow)) {
+      minHigh = high;
+      minLow = low;
+    } else if (high > maxHigh || (high === maxHigh && low > maxLow)) {
+      maxHigh = high;
+      maxLow = low;
+    }
+  }
+  return { min: int64Bytes(minHigh, minLow), max: int64Bytes(maxHigh, maxLow) };
+}
+
+function int64Bytes(high: number, low: number): Uint8Array {
+  const bytes = new Uint8Array(8);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, low, true);
+  view.setInt32(4, high, true);
+  return bytes;
+}
+
+// A NaN has no place in the order and readers disagree on it, so bounds would lose its row. Zero has two signs that
+// compare as equal but are told apart by some readers: the lower bound is always -0.0 and the upper +0.0.
+function floatBounds(view: DataView, start: number, count: number, single: boolean): PageBounds {
+  let min = Number.POSITIVE_INFINITY;
+  let max = Number.NEGATIVE_INFINITY;
+  const width = single ? 4 : 8;
+  for (let i = 0, at = start; i < count; i++, at += width) {
+    const value = single ? view.getFloat32(at, true) : view.getFloat64(at, true);
+    if (Number.isNaN(value)) return "unordered";
+    if (value < min) min = value;
+    if (value > max) max = value;
+  }
+  return { min: floatBytes(min === 0 ? -0 : min, single), max: floatBytes(max === 0 ? 0 : max, single) };
+}
+
+function floatBytes(value: number, single: boolean): Uint8Array {
+  const bytes = new Uint8Array(single ? 4 : 8);
+  const view = new DataView(bytes.buffer);
+  if (single) view.setFloat32(0, value, true);
+  else view.setFloat64(0, value, true);
+  return bytes;
+}
+
+function fixedBounds(bytes: Uint8Array, start: number, count: number, length: number, signed: boolean): Bounds {
+  let min = start;
+  let max = start;
+  for (let i = 1, at = start + length; i < count; i++, at += length) {
+    if (compareFixed(bytes, at, bytes, min, length, signed) < 0) min = at;
+    else if (compareFixed(bytes, at, bytes, max, length, signed) > 0) max = at;
+  }
+  return { min: bytes.slice(min, min + length), max: bytes.slice(max, max + length) };
+}
+
+function compareFixed(a: Uint8Array, i: number, b: Uint8Array, j: number, length: number, signed: boolean): number {
+  return signed ? compareSigned(a, i, b, j, length) : compareUnsigned(a, i, b, j, length);
+}
+
+// Big-endian two's complement: only the first byte is signed.
+function compareSigned(a: Uint8Array, i: number, b: Uint8Array, j: number, length: number): number {
+  const first = ((a[i]! << 24) >> 24) - ((b[j]! << 24) >> 24);
+  return first !== 0 ? first : compareUnsigned(a, i, b, j, length);
+}
+
+function compareUnsigned(a: Uint8Array, i: number, b: Uint8Array, j: number, length: number): number {
+  for (let k = 0; k < length; k++) {
+    const difference = a[i + k]! - b[j + k]!;
+    if (difference !== 0) return difference;
+  }
+  return 0;
+}
+
+function byteArrayBounds(bytes: Uint8Array, view: DataView, start: number, count: number): Bounds {
+  let length = view.getUint32(start, true);
+  let at = start + 4;
+  let min = at;
+  let minLength = length;
+  let max = at;
+  let maxLength = length;
+  for (let i = 1; i < count; i++) {
+    at += length + 4;
+    length = view.getUint32(at - 4, true);
+    if (compareRuns(bytes, view, at, length, min, minLength) < 0) {
+      min = at;
+      minLength = length;
+    } else if (compareRuns(bytes, view, at, length, max, maxLength) > 0) {
+      max = at;
+      maxLength = length;
+    }
+  }
+  return { min: bytes.slice(min, min + minLength), max: bytes.slice(max, max + maxLength) };
+}
+
+// Four bytes a step, as big-endian numbers, whose order is that of the bytes.
+function compareRuns(
+  bytes: Uint8Array,
+  view: DataView,
+  i: number,
+  iLength: number,
+  j: number,
+  jLength: number,
+): number {
+  const shared = Math.min(iLength, jLength);
+  let k = 0;
+  for (; k + 4 <= shared; k += 4) {
+    const difference = view.getUint32(i + k) - view.getUint32(j + k);
+    if (difference !== 0) return difference;
+  }
+  for (; k < shared; k++) {
+    const difference = bytes[i + k]! - bytes[j + k]!;
+    if (difference !== 0) return difference;
+  }
+  return iLength - jLength;
+}
+
+function boundNumber(type: ValueType, bytes: Uint8Array): number | bigint {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  switch (type.physical) {
+    case "BOOLEAN":
+      return bytes[0]!;
+    case "INT32":
+      return view.getInt32(0, true);
+    case "INT64":
+      return view.getBigInt64(0, true);
+    case "FLOAT":
+      return view.getFloat32(0, true);
+    default:
+      return view.getFloat64(0, true);
+  }
+}

@@ -1,0 +1,211 @@
+// Families whose wire bytes have one width: booleans, integers, object identifiers, floats.
+// Wire formats: the types' send functions, e.g. https://github.com/postgres/postgres/blob/master/src/backend/utils/adt/int8.c
+import type { ValueType } from "../parquet/schema.ts";
+import { type Encode, type Family, malformed, wrongLength } from "./family.ts";
+
+const none = { kind: "none" } as const;
+const int32: ValueType = { physical: "INT32", logical: none };
+const int64: ValueType = { physical: "INT64", logical: none };
+
+const encodeBool: Encode = (leaf, cells) => {
+  const { view, positions, count } = cells;
+  leaf.reserve(count);
+  leaf.reserveEntries(count);
+  const { bytes: out, definitions, present } = leaf;
+  let { end, entryCount } = leaf;
+  for (let i = 0; i < count; i++) {
+    const at = positions[i]!;
+    if (at < 0) {
+      definitions[entryCount++] = present + at;
+      continue;
+    }
+    if (view.getInt32(at) !== 1) throw wrongLength("bool", at, view.getInt32(at));
+    out[end++] = view.getUint8(at + 4) === 0 ? 0 : 1;
+    definitions[entryCount++] = present;
+  }
+  leaf.valueCount += end - leaf.end;
+  leaf.end = end;
+  leaf.entryCount = entryCount;
+};
+
+/** Both widths of INT32 columns; int2 is widened. */
+function encodeInt32(family: string, width: 2 | 4): Encode {
+  return (leaf, cells) => {
+    const { view, positions, count } = cells;
+    leaf.reserve(count * 4);
+    leaf.reserveEntries(count);
+    const { view: out, definitions, present } = leaf;
+    let { end, entryCount } = leaf;
+    for (let i = 0; i < count; i++) {
+      const at = positions[i]!;
+      if (at < 0) {
+        definitions[entryCount++] = present + at;
+        continue;
+      }
+      if (view.getInt32(at) !== width) throw wrongLength(family, at, view.getInt32(at));
+      out.setInt32(end, width === 4 ? view.getInt32(at + 4) : view.getInt16(at + 4), true);
+      end += 4;
+      definitions[entryCount++] = present;
+    }
+    leaf.valueCount += (end - leaf.end) / 4;
+    leaf.end = end;
+    leaf.entryCount = entryCount;
+  };
+}
+
+// Halves instead of getBigInt64 or getFloat64: no allocation, and a NaN keeps its bits.
+function encodeEightBytes(family: string): Encode {
+  return (leaf, cells) => {
+    const { view, positions, count } = cells;
+    leaf.reserve(count * 8);
+    leaf.reserveEntries(count);
+    const { view: out, definitions, present } = leaf;
+    let { end, entryCount } = leaf;
+    for (let i = 0; i < count; i++) {
+      const at = positions[i]!;
+      if (at < 0) {
+        definitions[entryCount++] = present + at;
+        continue;
+      }
+      if (view.getInt32(at) !== 8) throw wrongLength(family, at, view.getInt32(at));
+      out.setInt32(end, view.getInt32(at + 8), true);
+      out.setInt32(end + 4, view.getInt32(at + 4), true);
+      end += 8;
+      definitions[entryCount++] = present;
+    }
+    leaf.valueCount += (end - leaf.end) / 8;
+    leaf.end = end;
+    leaf.entryCount = entryCount;
+  };
+}
+
+const encodeOid: Encode = (leaf, cells) => {
+  const { view, positions, count } = cells;
+  leaf.reserve(count * 8);
+  leaf.reserveEntries(count);
+  const { view: out, definitions, present } = leaf;
+  let { end, entryCount } = leaf;
+  for (let i = 0; i < count; i++) {
+    const at = positions[i]!;
+    if (at < 0) {
+      definitions[entryCount++] = present + at;
+      continue;
+    }
+    if (view.getInt32(at) !== 4) throw wrongLength("oid", at, view.getInt32(at));
+    out.setInt32(end, view.getInt32(at + 4), true);
+    out.setInt32(end + 4, 0, true);
+    end += 8;
+    definitions[entryCount++] = present;
+  }
+  leaf.valueCount += (end - leaf.end) / 8;
+  leaf.end = end;
+  leaf.entryCount = entryCount;
+};
+
+export const boolFamily: Family = {
+  name: "bool",
+  type: { physical: "BOOLEAN", logical: none },
+  encode: encodeBool,
+  parse: (text) => {
+    if (text !== "t" && text !== "f") throw malformed("bool", 0, "its text is neither t nor f");
+    return Uint8Array.of(text === "t" ? 1 : 0);
+  },
+  format: (bytes, _view, at) => (bytes[at] ? "t" : "f"),
+};
+
+export const int2Family: Family = {
+  name: "int2",
+  type: int32,
+  encode: encodeInt32("int2", 2),
+  parse: (text) => fixed(2, (view) => view.setInt16(0, integer("int2", text, -0x8000, 0x7fff))),
+  format: (_bytes, view, at) => String(view.getInt16(at)),
+};
+
+export const int4Family: Family = {
+  name: "int4",
+  type: int32,
+  encode: encodeInt32("int4", 4),
+  parse: (text) => fixed(4, (view) => view.setInt32(0, integer("int4", text, -0x80000000, 0x7fffffff))),
+  format: (_bytes, view, at) => String(view.getInt32(at)),
+};
+
+export const int8Family: Family = {
+  name: "int8",
+  type: int64,
+  encode: encodeEightBytes("int8"),
+  parse: (text) => {
+    if (!/^-?\d{1,19}$/.test(text)) throw malformed("int8", 0, "its text is not an integer");
+    return fixed(8, (view) => view.setBigInt64(0, BigInt(text)));
+  },
+  format: (_bytes, view, at) => String(view.getBigInt64(at)),
+};
+
+/** oid, xid, cid: unsigned 32 bits. */
+export const oidFamily: Family = {
+  name: "oid",
+  type: int64,
+  encode: encodeOid,
+  parse: (text) => fixed(4, (view) => view.setUint32(0, integer("oid", text, 0, 0xffffffff))),
+  format: (_bytes, view, at) => String(view.getUint32(at)),
+};
+
+export const float4Family: Family = {
+  name: "float4",
+  type: { physical: "FLOAT", logical: none },
+  encode: encodeInt32("float4", 4),
+  parse: (text) => fixed(4, (view) => view.setFloat32(0, float("float4", text))),
+  format: (_bytes, view, at) => formatFloat(view.getFloat32(at), shortestFloat32(view.getFloat32(at)), 6),
+};
+
+export const float8Family: Family = {
+  name: "float8",
+  type: { physical: "DOUBLE", logical: none },
+  encode: encodeEightBytes("float8"),
+  parse: (text) => fixed(8, (view) => view.setFloat64(0, float("float8", text))),
+  format: (_bytes, view, at) => formatFloat(view.getFloat64(at), view.getFloat64(at).toExponential(), 15),
+};
+
+function fixed(width: number, write: (view: DataView) => void): Uint8Array {
+  const bytes = new Uint8Array(width);
+  write(new DataView(bytes.buffer));
+  return bytes;
+}
+
+function integer(family: string, text: string, min: number, max: number): number {
+  const value = /^-?\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
+  if (!(value >= min && value <= max)) throw malformed(family, 0, "its text is not an integer of the type");
+  return value;
+}
+
+function float(family: string, text: string): number {
+  if (text === "NaN") return Number.NaN;
+  if (text === "Infinity" || text === "-Infinity") return Number(text);
+  if (!/^-?\d+(\.\d+)?(e[+-]?\d+)?$/.test(text)) throw malformed(family, 0, "its text is not a number");
+  return Number(text);
+}
+
+/** The shortest `d.ddde±x` that reads back as the same float4. */
+function shortestFloat32(value: number): string {
+  for (let digits = 0; digits < 9; digits++) {
+    const text = value.toExponential(digits);
+    if (Math.fround(Number(text)) === value) return text;
+  }
+  return value.toExponential(8);
+}
+
+// Postgres prints fixed notation for exponents from -5 to `precision` - 1, else d.dde+XX with at least two digits.
+// Source: https://github.com/postgres/postgres/blob/master/src/common/d2s.c (to_chars)
+function formatFloat(value: number, exponential: string, precision: number): string {
+  if (!Number.isFinite(value)) return String(value);
+  if (value === 0) return Object.is(value, -0) ? "-0" : "0";
+  const [, sign, lead, fraction = "", exponentText] = /^(-?)(\d)(?:\.(\d+))?e([+-]\d+)$/.exec(exponential)!;
+  const exponent = Number(exponentText);
+  const digits = `${lead}${fraction}`.replace(/0+$/, "") || "0";
+  if (exponent < -4 || exponent >= precision) {
+    const shown = Math.abs(exponent).toString().padStart(2, "0");
+    return `${sign}${digits[0]}${digits.length > 1 ? `.${digits.slice(1)}` : ""}e${exponent < 0 ? "-" : "+"}${shown}`;
+  }
+  if (exponent < 0) return `${sign}0.${"0".repeat(-exponent - 1)}${digits}`;
+  if (digits.length <= exponent + 1) return `${sign}${digits.padEnd(exponent + 1, "0")}`;
+  return `${sign}${digits.slice(0, exponent + 1)}.${digits.slice(exponent + 1)}`;
+}

@@ -1,0 +1,203 @@
+// One-dimensional arrays: a LIST of optional elements, encoded by the element's own family.
+// Wire format: array_send in https://github.com/postgres/postgres/blob/master/src/backend/utils/adt/arrayfuncs.c:
+// int32 dimensions, int32 has-null, uint32 element type, {int32 size, int32 lower bound} per dimension, then the
+// elements, each behind its length.
+import { CELL_EMPTY_LIST, CELL_NULL, CELL_NULL_LIST } from "../parquet/leaf-buffer.ts";
+import { type Cells, type Encode, type Family, InexactValues, malformed } from "./family.ts";
+
+const HEADER_BYTES = 12;
+const DIMENSION_BYTES = 8;
+
+/** A list whose cells cannot be told by a flat LIST (two dimensions, a lower bound other than 1) keeps its exact text. */
+export function encodeList(element: Family): Encode {
+  const elementCells: Cells = {
+    bytes: new Uint8Array(0),
+    view: new DataView(new ArrayBuffer(0)),
+    positions: new Int32Array(1024),
+    count: 0,
+  };
+  let rowOfElement = new Int32Array(1024);
+  const elementInexact = new InexactValues();
+
+  return (leaf, cells, inexact) => {
+    const { bytes, view, positions, count } = cells;
+    elementCells.bytes = bytes;
+    elementCells.view = view;
+    let entries = 0;
+    const add = (row: number, position: number, first: boolean): void => {
+      if (entries === rowOfElement.length) {
+        elementCells.positions = doubled(elementCells.positions);
+        rowOfElement = doubled(rowOfElement);
+      }
+      elementCells.positions[entries] = position;
+      rowOfElement[entries] = row;
+      leaf.reserveEntries(entries + 1);
+      leaf.repetitions[leaf.entryCount + entries] = first ? 0 : 1;
+      entries++;
+    };
+
+    for (let row = 0; row < count; row++) {
+      const at = positions[row]!;
+      if (at < 0) {
+        add(row, CELL_NULL_LIST, true);
+        continue;
+      }
+      const dimensions = dimensionCount(view, at);
+      if (dimensions === 0) {
+        add(row, CELL_EMPTY_LIST, true);
+        continue;
+      }
+      const lowerBound = view.getInt32(at + 4 + HEADER_BYTES + 4);
+      if (dimensions > 1 || lowerBound !== 1) inexact.add(row, formatList(element, bytes, view, at + 4));
+      if (dimensions > 1) {
+        add(row, CELL_NULL_LIST, true);
+        continue;
+      }
+      const size = view.getInt32(at + 4 + HEADER_BYTES);
+      const end = at + 4 + view.getInt32(at);
+      let elementAt = at + 4 + HEADER_BYTES + DIMENSION_BYTES;
+      for (let k = 0; k < size; k++) {
+        const length = elementAt + 4 <= end ? view.getInt32(elementAt) : -2;
+        if (length < -1 || elementAt + 4 + length > end)
+          throw malformed("array", at, `element ${k} ends outside of it`);
+        add(row, length < 0 ? CELL_NULL : elementAt, k === 0);
+        elementAt += 4 + Math.max(0, length);
+      }
+    }
+
+    elementCells.count = entries;
+    element.encode(leaf, elementCells, elementInexact);
+    for (const index of elementInexact.indexes) {
+      const row = rowOfElement[index]!;
+      // Several elements of one array may be inexact, and the array is told once, whole.
+      if (inexact.indexes.at(-1) === row || inexact.indexes.includes(row)) continue;
+      inexact.add(row, formatList(element, bytes, view, positions[row]! + 4));
+    }
+    elementInexact.clear();
+  };
+}
+
+function doubled(array: Int32Array): Int32Array<ArrayBuffer> {
+  const grown = new Int32Array(array.length * 2);
+  grown.set(array);
+  return grown;
+}
+
+function dimensionCount(view: DataView, at: number): number {
+  const length = view.getInt32(at);
+  const dimensions = length >= HEADER_BYTES ? view.getInt32(at + 4) : -1;
+  // MAXDIM is 6; a header that does not fit its dimensions is not an array.
+  if (dimensions < 0 || dimensions > 6 || length < HEADER_BYTES + dimensions * DIMENSION_BYTES) {
+    throw malformed("array", at, `${length} bytes and ${dimensions} dimensions`);
+  }
+  return dimensions;
+}
+
+/** array_out: braces per dimension, elements quoted where they need it, bounds in front when one is not 1. */
+export function formatList(element: Family, bytes: Uint8Array, view: DataView, at: number): string {
+  const dimensions = view.getInt32(at);
+  if (dimensions === 0) return "{}";
+  const sizes: number[] = [];
+  const lowerBounds: number[] = [];
+  for (let k = 0; k < dimensions; k++) {
+    sizes.push(view.getInt32(at + HEADER_BYTES + k * DIMENSION_BYTES));
+    lowerBounds.push(view.getInt32(at + HEADER_BYTES + k * DIMENSION_BYTES + 4));
+  }
+  let elementAt = at + HEADER_BYTES + dimensions * DIMENSION_BYTES;
+  const nextElement = (): string => {
+    const length = view.getInt32(elementAt);
+    const from = elementAt + 4;
+    elementAt = from + Math.max(0, length);
+    return length < 0 ? "NULL" : quoteElement(element.format(bytes, view, from, length));
+  };
+  const level = (depth: number): string =>
+    depth === dimensions
+      ? nextElement()
+      : `{${Array.from({ length: sizes[depth]! }, () => level(depth + 1)).join(",")}}`;
+  const bounds = lowerBounds.some((bound) => bound !== 1)
+    ? `${sizes.map((size, k) => `[${lowerBounds[k]}:${lowerBounds[k]! + size - 1}]`).join("")}=`
+    : "";
+  return bounds + level(0);
+}
+
+function quoteElement(text: string): string {
+  if (text !== "" && !/[{},"\\ \t\n\r\v\f]/.test(text) && text.toUpperCase() !== "NULL") return text;
+  return `"${text.replace(/["\\]/g, "\\$&")}"`;
+}
+
+/** An array's text output to its wire bytes. */
+export function parseList(element: Family, elementOid: number, text: string): Uint8Array {
+  const { sizes, lowerBounds, items } = splitList(text);
+  const parsed = items.map((item) => (item === null ? null : element.parse(item)));
+  const dimensions = items.length === 0 ? 0 : sizes.length;
+  const size = parsed.reduce((total, item) => total + 4 + (item?.length ?? 0), HEADER_BYTES + dimensions * 8);
+  const bytes = new Uint8Array(size);
+  const view = new DataView(bytes.buffer);
+  view.setInt32(0, dimensions);
+  view.setInt32(4, items.includes(null) ? 1 : 0);
+  view.setUint32(8, elementOid);
+  for (let k = 0; k < dimensions; k++) {
+    view.setInt32(HEADER_BYTES + k * DIMENSION_BYTES, sizes[k]!);
+    view.setInt32(HEADER_BYTES + k * DIMENSION_BYTES + 4, lowerBounds[k] ?? 1);
+  }
+  let at = HEADER_BYTES + dimensions * DIMENSION_BYTES;
+  for (const item of parsed) {
+    view.setInt32(at, item === null ? -1 : item.length);
+    if (item) bytes.set(item, at + 4);
+    at += 4 + (item?.length ?? 0);
+  }
+  return bytes;
+}
+
+interface SplitList {
+  readonly sizes: readonly number[];
+  readonly lowerBounds: readonly number[];
+  readonly items: readonly (string | null)[];
+}
+
+// Postgres never prints blanks around elements, and all sub-arrays of a level have one size.
+function splitList(text: string): SplitList {
+  const equals = text.startsWith("[") ? text.indexOf("=") : -1;
+  const lowerBounds = [...text.slice(0, Math.max(0, equals)).matchAll(/\[(-?\d+):/g)].map((match) => Number(match[1]));
+  const items: (string | null)[] = [];
+  const sizes: number[] = [];
+  const counts: number[] = [];
+  let depth = 0;
+  let at = equals + 1;
+  if (text[at] !== "{" || !text.endsWith("}")) throw malformed("array", 0, "its text has no braces");
+  while (at < text.length) {
+    const character = text[at]!;
+    if (character === "{") {
+      counts[depth++] = 0;
+      at++;
+    } else if (character === "}") {
+      depth--;
+      sizes[depth] = counts[depth]!;
+      if (depth > 0) counts[depth - 1]!++;
+      at++;
+    } else if (character === ",") {
+      at++;
+    } else {
+      const item = readItem(text, at);
+      items.push(item.value);
+      counts[depth - 1]!++;
+      at = item.end;
+    }
+  }
+  if (depth !== 0) throw malformed("array", 0, "its braces do not match");
+  return { sizes, lowerBounds, items };
+}
+
+function readItem(text: string, start: number): { value: string | null; end: number } {
+  if (text[start] !== '"') {
+    const rest = /[^,{}]*/y;
+    rest.lastIndex = start;
+    const [raw] = rest.exec(text)!;
+    return { value: raw === "NULL" ? null : raw.replace(/\\(.)/gs, "$1"), end: start + raw.length };
+  }
+  const quoted = /"((?:[^"\\]|\\.)*)"/sy;
+  quoted.lastIndex = start;
+  const match = quoted.exec(text);
+  if (!match) throw malformed("array", 0, "a quoted element has no end");
+  return { value: match[1]!.replace(/\\(.)/gs, "$1"), end: start + match[0].length };
+}

@@ -1,0 +1,157 @@
+// Which family a column belongs to, and how its column looks in the file.
+import { createHash } from "node:crypto";
+import type { ParquetColumn } from "../parquet/schema.ts";
+import type { PgType, SourceColumn } from "../postgres/catalog.ts";
+import { bpcharFamily, byteaFamily, jsonbFamily, jsonFamily, textFamily } from "./bytes.ts";
+import { dateFamily, timeFamily, timestampFamily, timestamptzFamily } from "./date-time.ts";
+import type { Encode, Family } from "./family.ts";
+import {
+  boolFamily,
+  float4Family,
+  float8Family,
+  int2Family,
+  int4Family,
+  int8Family,
+  oidFamily,
+} from "./fixed-width.ts";
+import { encodeList, parseList } from "./list.ts";
+import { decimalFor, numericFamily } from "./numeric.ts";
+import { uuidFamily } from "./uuid.ts";
+
+/** Built-in types by OID (pg_type.dat), without numeric, whose family depends on the typmod. */
+const builtinFamilies: ReadonlyMap<number, Family> = new Map([
+  [16, boolFamily],
+  [17, byteaFamily],
+  [19, textFamily], // name
+  [20, int8Family],
+  [21, int2Family],
+  [23, int4Family],
+  [25, textFamily],
+  [26, oidFamily],
+  [28, oidFamily], // xid
+  [29, oidFamily], // cid
+  [114, jsonFamily],
+  [142, textFamily], // xml
+  [700, float4Family],
+  [701, float8Family],
+  [1042, bpcharFamily],
+  [1043, textFamily], // varchar
+  [1082, dateFamily],
+  [1083, timeFamily],
+  [1114, timestampFamily],
+  [1184, timestamptzFamily],
+  [2950, uuidFamily],
+  [3802, jsonbFamily],
+]);
+const NUMERIC_OID = 1700;
+
+/** Own columns have field ids from here on; a column's is its attnum, a list element's is this far above it. */
+export const OWN_FIELD_ID = 1_000_000;
+const ELEMENT_FIELD_ID = 10_000;
+const OLD_FIELD_ID = 1_100_000;
+
+/** How one source column is read and written. */
+export interface ColumnPlan {
+  readonly source: SourceColumn;
+  /** Its name in the file. */
+  readonly fileName: string;
+  readonly parquet: ParquetColumn;
+  /** False: the type has no binary decoder here, its values are read as text. */
+  readonly binary: boolean;
+  readonly encode: Encode;
+  /** Text output to the bytes that `encode` takes. */
+  readonly parse: (text: string) => Uint8Array;
+}
+
+/** Plans for a table's columns. A type that is not known is STRING of its text output, never an error. */
+export function planColumns(columns: readonly SourceColumn[], types: ReadonlyMap<number, PgType>): ColumnPlan[] {
+  const fileNames = fileColumnNames(columns.map((column) => column.name));
+  return columns.map((source, index) => planColumn(source, fileNames[index]!, types));
+}
+
+/** The `_old_` twin of a column. */
+export function oldColumn(plan: ColumnPlan): ParquetColumn {
+  return {
+    ...plan.parquet,
+    name: `_old_${plan.fileName}`,
+    fieldId: OLD_FIELD_ID + plan.source.attnum,
+    ...(plan.parquet.list && { elementFieldId: OLD_FIELD_ID + ELEMENT_FIELD_ID + plan.source.attnum }),
+  };
+}
+
+/** The type behind all domains over it, with the typmod that holds. */
+export function baseType(
+  typeOid: number,
+  typmod: number,
+  types: ReadonlyMap<number, PgType>,
+): { type: PgType | undefined; oid: number; typmod: number } {
+  let oid = typeOid;
+  let modifier = typmod;
+  let type = types.get(oid);
+  while (type?.kind === "d") {
+    oid = type.baseOid;
+    if (modifier < 0) modifier = type.baseTypmod;
+    type = types.get(oid);
+  }
+  return { type, oid, typmod: modifier };
+}
+
+function planColumn(source: SourceColumn, fileName: string, types: ReadonlyMap<number, PgType>): ColumnPlan {
+  const base = baseType(source.typeOid, source.typmod, types);
+  const column = { source, fileName, name: fileName, fieldId: source.attnum };
+  const elementOid = base.type?.elementOid ?? 0;
+  if (elementOid !== 0) {
+    const element = scalarFamily(elementOid, base.typmod, types);
+    if (element) return listPlan(source, fileName, element, elementOid);
+  }
+  const family = elementOid === 0 ? scalarFamily(source.typeOid, source.typmod, types) : null;
+  const { encode, parse, type } = family ?? textFamily;
+  return {
+    source,
+    fileName,
+    parquet: { name: fileName, fieldId: column.fieldId, type, list: false },
+    binary: family !== null,
+    encode,
+    parse,
+  };
+}
+
+function listPlan(source: SourceColumn, fileName: string, element: Family, elementOid: number): ColumnPlan {
+  const elementFieldId = ELEMENT_FIELD_ID + source.attnum;
+  return {
+    source,
+    fileName,
+    parquet: { name: fileName, fieldId: source.attnum, type: element.type, list: true, elementFieldId },
+    binary: true,
+    encode: encodeList(element),
+    parse: (text) => parseList(element, elementOid, text),
+  };
+}
+
+/** Null: no binary decoder for it. */
+function scalarFamily(typeOid: number, typmod: number, types: ReadonlyMap<number, PgType>): Family | null {
+  const base = baseType(typeOid, typmod, types);
+  if (base.oid === NUMERIC_OID) {
+    const { precision, scale } = decimalFor(base.typmod);
+    return numericFamily(precision, scale);
+  }
+  if (base.type?.kind === "e") return textFamily;
+  return builtinFamilies.get(base.oid) ?? null;
+}
+
+/**
+ * Column names of the file: unique ignoring case, without dots (BigQuery, Snowflake), apart from pg-flo's own names.
+ * A name that clashes gets a suffix made of its exact spelling, so that it does not depend on its neighbours' order.
+ */
+export function fileColumnNames(names: readonly string[]): string[] {
+  const plain = names.map((name) => {
+    const dotless = name.replaceAll(".", "_");
+    return /^(_pg_flo_|_old_)/i.test(dotless) ? `column_${dotless}` : dotless;
+  });
+  const uses = new Map<string, number>();
+  for (const name of plain) uses.set(name.toLowerCase(), (uses.get(name.toLowerCase()) ?? 0) + 1);
+  return plain.map((name, index) => {
+    if (uses.get(name.toLowerCase()) === 1 && name !== "") return name;
+    return `${name}_${createHash("sha256").update(names[index]!).digest("hex").slice(0, 8)}`;
+  });
+}

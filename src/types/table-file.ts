@@ -1,0 +1,74 @@
+// One Parquet file of one table: opened at its path, filled by encoders, finished with the footer that readers rely on.
+
+import type { Lsn } from "../base/lsn.ts";
+import { createdBy } from "../base/version.ts";
+import { Compressor } from "../parquet/compressor.ts";
+import { ParquetFileWriter } from "../parquet/file-writer.ts";
+import type { ParquetColumn } from "../parquet/schema.ts";
+import type { FileSink, Storage, StoredFile } from "../storage/storage.ts";
+import type { ColumnPlan } from "./registry.ts";
+
+/** PLAIN bytes of a row group. Compressed pages of up to two of them are held in memory. */
+const ROW_GROUP_BYTES = 64 * 1024 * 1024;
+
+/** All files of a thread share its lanes. */
+const compressor = new Compressor();
+
+/** A file that is durable and not yet in the manifest. */
+export interface TableFileResult extends StoredFile {
+  readonly rowCount: number;
+}
+
+export interface TableFileFacts {
+  readonly kind: "copy" | "stream";
+  readonly schemaVersion: number;
+  readonly lsnStart: Lsn;
+  readonly lsnEnd: Lsn;
+  readonly columns: readonly ColumnPlan[];
+}
+
+export class TableFile {
+  readonly writer: ParquetFileWriter;
+  readonly #sink: FileSink;
+
+  private constructor(sink: FileSink, columns: readonly ParquetColumn[]) {
+    this.#sink = sink;
+    this.writer = new ParquetFileWriter(sink, columns, { rowGroupBytes: ROW_GROUP_BYTES, createdBy, compressor });
+  }
+
+  static async open(storage: Storage, path: string, columns: readonly ParquetColumn[]): Promise<TableFile> {
+    return new TableFile(await storage.create(path), columns);
+  }
+
+  /** Writes the rest and the footer and makes the file durable. */
+  async finish(facts: TableFileFacts): Promise<TableFileResult> {
+    await this.writer.finish(footerKeyValues(facts));
+    const stored = await this.#sink.finish();
+    return { ...stored, rowCount: this.writer.rowCount };
+  }
+
+  /** Drops the file; never throws for a file that already failed. */
+  abort(): Promise<void> {
+    return this.#sink.abort();
+  }
+}
+
+/** The footer's key-value metadata, a public contract (docs/files.md). */
+export function footerKeyValues(facts: TableFileFacts): Map<string, string> {
+  const columns = facts.columns.map(({ source, fileName }) => ({
+    name: source.name,
+    file_name: fileName,
+    attnum: source.attnum,
+    type: source.typeName,
+    type_oid: source.typeOid,
+    typmod: source.typmod,
+    nullable: !source.notNull,
+  }));
+  return new Map([
+    ["pg_flo.kind", facts.kind],
+    ["pg_flo.schema_version", String(facts.schemaVersion)],
+    ["pg_flo.lsn_start", String(facts.lsnStart)],
+    ["pg_flo.lsn_end", String(facts.lsnEnd)],
+    ["pg_flo.columns", JSON.stringify(columns)],
+  ]);
+}
