@@ -6,6 +6,9 @@ import { parseConnectionUrl } from "./connection-url.ts";
 import { isMapping, type KeyPath, type Mistake, schemaMistakes } from "./mistakes.ts";
 import { type ConnectionSettings, connectionKeys, connectionOptions } from "./options.ts";
 
+/** The value of sslrootcert that stands for the roots that come with Node.js. */
+const SYSTEM_ROOTS = "system";
+
 export interface ResolvedConnection {
   /** There when nothing is wrong with it. */
   readonly connection?: ConnectionConfig;
@@ -31,7 +34,10 @@ export function resolveConnection(value: unknown, path: KeyPath, baseDir: string
   for (const key of Object.keys(ownKeys).filter((own) => Object.hasOwn(fromUrl.settings, own))) {
     mistakes.push({ path: [...path, key], text: "is given here and in the url, allowed is one of them" });
   }
-  const settings = connectionOptions.safeParse({ ...fromUrl.settings, ...ownKeys });
+  const given: Record<string, string> = { ...fromUrl.settings, ...ownKeys };
+  // https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-SSLROOTCERT
+  if (given.sslrootcert === SYSTEM_ROOTS) given.sslmode ??= "verify-full";
+  const settings = connectionOptions.safeParse(given);
   if (mistakes.length > 0 || !settings.success) return { mistakes };
   mistakes.push(...missingSettings(settings.data, path));
   return mistakes.length > 0 ? { mistakes } : { connection: connectionConfig(settings.data, baseDir), mistakes };
@@ -42,6 +48,10 @@ function missingSettings(settings: ConnectionSettings, path: KeyPath): Mistake[]
   for (const key of ["database", "user"] as const) {
     const what = "is missing, allowed is its name here or in the url";
     if (!settings[key]) mistakes.push({ path: [...path, key], text: what });
+  }
+  if (settings.sslrootcert === SYSTEM_ROOTS && settings.sslmode !== "verify-full") {
+    const text = `is weaker than sslrootcert=${SYSTEM_ROOTS} allows, allowed is verify-full`;
+    mistakes.push({ path: [...path, "sslmode"], text });
   }
   if (settings.sslcert && !settings.sslkey) mistakes.push({ path: [...path, "sslcert"], text: "needs sslkey too" });
   if (settings.sslkey && !settings.sslcert) mistakes.push({ path: [...path, "sslkey"], text: "needs sslcert too" });
@@ -57,12 +67,13 @@ function connectionConfig(settings: ConnectionSettings, baseDir: string): Connec
     user: settings.user!,
     ...(settings.password ? { password: settings.password } : {}),
     sslMode: settings.sslmode!,
-    // `system` means the roots that come with node, as libpq 16 has it for the system's.
-    ...(settings.sslrootcert
-      ? { sslRootCert: settings.sslrootcert === "system" ? "system" : file(settings.sslrootcert) }
-      : {}),
+    ...(settings.sslrootcert ? { sslRootCert: rootsFile(settings.sslrootcert, file) } : {}),
     ...(settings.sslcert ? { sslCert: file(settings.sslcert) } : {}),
     ...(settings.sslkey ? { sslKey: file(settings.sslkey) } : {}),
     connectTimeoutMs: settings.connect_timeout! * 1000,
   };
+}
+
+function rootsFile(name: string, file: (name: string) => string): string {
+  return name === SYSTEM_ROOTS ? name : file(name);
 }

@@ -290,6 +290,19 @@ test("text that is not YAML is told with its line", () => {
   assert.match(mistakesOf("__proto__: { group: x }"), /__proto__/);
 });
 
+test("schemas of the server and of pg-flo itself are refused", () => {
+  for (const schema of ["pg_catalog", "pg_toast", "information_schema", "_pg_flo"]) {
+    assert.match(mistakesOf(withKey("schemas", `{ ${schema}: "*" }`)), /belongs to the server or to pg-flo/);
+  }
+});
+
+test("sslrootcert=system asks for the whole check of the certificate, as with libpq", () => {
+  const url = "postgres://u@h/d?sslrootcert=system";
+  assert.equal(parse(withKey("source", `{ url: "${url}" }`)).source.sslMode, "verify-full");
+  const message = mistakesOf(withKey("source", `{ url: "${url}", sslmode: require }`));
+  assert.match(message, /source\.sslmode \(line 6\) is weaker than sslrootcert=system allows, allowed is verify-full/);
+});
+
 test("a home folder's ~ is refused, because it would make a folder named ~", () => {
   assert.match(mistakesOf(withKey("storage", "~/data")), /~ is not replaced here/);
   assert.match(mistakesOf(withKey("storage", "file://host/data")), /file:\/\/\/absolute\/folder/);

@@ -2,6 +2,7 @@
 import { homedir } from "node:os";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { METADATA_SCHEMA } from "../base/metadata-schema.ts";
 import type { StorageConfig } from "../base/storage-config.ts";
 import { isMapping, type Mistake, showValue } from "./mistakes.ts";
 import { isIdentifier } from "./options.ts";
@@ -16,7 +17,7 @@ export function schemaRules(schemas: unknown): Mistake[] {
   for (const [schema, tables] of Object.entries(schemas)) {
     const path = ["schemas", schema];
     if (!isIdentifier(schema)) mistakes.push({ path, text: "is not a name, allowed are 1 to 63 bytes" });
-    if (/^pg_|^information_schema$/.test(schema)) {
+    if (schema.startsWith("pg_") || schema === "information_schema" || schema === METADATA_SCHEMA) {
       mistakes.push({ path, text: "belongs to the server or to pg-flo, allowed are your own schemas" });
     }
     if (isMapping(tables)) mistakes.push(...tableRules(schema, tables));

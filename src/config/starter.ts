@@ -1,4 +1,5 @@
 // The config that `pg-flo init` writes when there is none: small, commented, and valid as it is.
+import { METADATA_SCHEMA } from "../base/metadata-schema.ts";
 
 /** A commented YAML config that needs only PGPASSWORD in the environment to be valid. */
 export function starterConfig(): string {
@@ -15,7 +16,7 @@ source:
   # sslmode: verify-full
   # sslrootcert: ./ca.pem
 
-# Where pg-flo keeps its state (schema pg_flo). The default is the source itself.
+# Where pg-flo keeps its state, schema ${METADATA_SCHEMA}. The default is the source itself.
 # metadata:
 #   url: "postgres://pg_flo:\${METADATA_PASSWORD}@localhost:5432/pg_flo"
 
