@@ -1,16 +1,13 @@
 #!/usr/bin/env node
-// The command. A checkout runs the TypeScript sources, the npm package the compiled ones.
-import { existsSync } from "node:fs";
-
-const [major] = process.versions.node.split(".");
-if (Number(major) < 24) {
+// The command. Written so that every Node.js since version 10 can read it, and an old one says what is missing.
+// A checkout runs the TypeScript sources (a forgotten dist/ would be an old pg-flo), the npm package the compiled ones.
+if (Number(process.versions.node.split(".")[0]) < 24) {
   process.stderr.write(
-    `[CONFIG_INVALID] Node.js, version 24 or newer is needed, this is ${process.version}; ` +
-      "install Node.js 24, or in a checkout use npm scripts, which bring it: npm run demo\n",
+    "pg-flo needs Node.js 24 or newer, this is " +
+      process.version +
+      "; install it from https://nodejs.org, or run: npx -p node@24 -p pg-flo pg-flo\n",
   );
-  process.exit(2);
+  process.exitCode = 1;
+} else {
+  import("./start.js");
 }
-
-const source = new URL("../src/cli/main.ts", import.meta.url);
-const compiled = new URL("../dist/cli/main.js", import.meta.url);
-await import(existsSync(source) ? source.href : compiled.href);
