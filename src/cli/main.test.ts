@@ -144,8 +144,8 @@ test("tables are aligned, JSON keeps big integers, and a terminal is not obeyed"
   assert.equal(
     stdout,
     [
-      "table             rows  note",
-      "a                    5",
+      "table          rows  note",
+      "a                 5",
       "b\\u001b[2J\\n  12345     1",
       "empty  columns",
       '{"small":5,"big":"4611686018427387904"}',
@@ -175,19 +175,16 @@ test("a reader that goes away is no error, and a command can notice it", async (
   assert.match(stderr, /^\S+Z info {2}done noticed=true\n$/);
 });
 
-test("a standard output on a full disk is a failure, not a crash", async () => {
-  const ended = run("sh", [
-    "-c",
-    'exec "$0" "$1" init --json --config "$2" > /dev/full',
-    process.execPath,
-    binary,
-    "/dev/null",
-  ]);
-  await assert.rejects(ended, { code: 2 }); // an empty config: nothing was written to stdout
+test("a standard output on a full disk is a failure, not a crash, and hides no other", async () => {
   await using folder = await makeTestFolder();
-  const file = join(folder.path, "f.yaml");
-  const full = run("sh", ["-c", 'exec "$0" "$1" init --config "$2" > /dev/full', process.execPath, binary, file]);
-  await assert.rejects(full, { code: 1, stderr: /^\[STORAGE_FAILED\] standard output, write, failed \(ENOSPC\)/ });
+  const file = join(folder.path, "pg-flo.yaml");
+  const init = () => run("sh", ["-c", 'exec "$0" "$1" init --config "$2" > /dev/full', process.execPath, binary, file]);
+  await assert.rejects(init(), {
+    code: 1,
+    stderr: /^\[STORAGE_FAILED\] standard output, write, failed \(ENOSPC\)[^\n]*\n$/,
+  });
+  writeFileSync(file, "");
+  await assert.rejects(init(), { code: 2, stderr: /^\[CONFIG_INVALID\] [^[]*$/ });
 });
 
 test("an old Node.js gets one line that says what is needed", async () => {
