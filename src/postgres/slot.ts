@@ -111,7 +111,6 @@ const fixes: Readonly<Record<string, string>> = {
   dropped: "find out who dropped it (a failover loses slots before PostgreSQL 17)",
   idle_timeout: "raise idle_replication_slot_timeout",
   wal_level_insufficient: "set wal_level = logical",
-  rows_removed: "turn hot_standby_feedback on at the standby",
 };
 
 interface SlotRow {
@@ -125,13 +124,12 @@ interface SlotRow {
   readonly restart_lsn: string | null;
   readonly confirmed_flush_lsn: string | null;
   readonly safe_wal_size: number | null;
-  readonly conflicting?: boolean | null; // from 16
   readonly invalidation_reason?: string | null; // from 17
 }
 
 function invalidationReason(slot: SlotRow): string | null {
   if (slot.invalidation_reason) return slot.invalidation_reason;
-  if (slot.conflicting) return "rows_removed or wal_level_insufficient";
+  // The other reasons before 17 arise on standbys only.
   return slot.wal_status === "lost" ? "wal_removed" : null;
 }
 
