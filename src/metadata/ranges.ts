@@ -95,9 +95,14 @@ export async function claimRange(
     readonly tableIds?: readonly number[];
   },
 ): Promise<ClaimedRange | undefined> {
-  const claimed = await row<RangeRow>(
-    db,
-    `update _pg_flo.copy_ranges r set state = 'running', owner = $2, attempts = r.attempts + 1,
+  return transaction(db, async (transaction) => {
+    // Ranges were planned a moment ago and nobody analyzed the table: the planner expects a handful of them and would
+    // sort all of them for each claim. The index has them in order.
+    await rows(transaction, "set local enable_sort = off");
+    await rows(transaction, "set local enable_bitmapscan = off");
+    const claimed = await row<RangeRow>(
+      transaction,
+      `update _pg_flo.copy_ranges r set state = 'running', owner = $2, attempts = r.attempts + 1,
        lease_until = clock_timestamp() + $3 * interval '1 millisecond'
      from (
        select open.range_id, t.generation from _pg_flo.copy_ranges open join _pg_flo.tables t using (table_id)
@@ -110,9 +115,10 @@ export async function claimRange(
      where r.range_id = chosen.range_id
      returning r.range_id, r.group_name, r.table_id, r.range_number, r.heap_oid, r.heap_schema, r.heap_name,
        r.relfilenode, r.block_from, r.block_to, r.owner, r.attempts, chosen.generation`,
-    [claim.group, claim.workerId, claim.leaseMs, claim.tableIds ?? null],
-  );
-  return claimed && toClaimedRange(claimed);
+      [claim.group, claim.workerId, claim.leaseMs, claim.tableIds ?? null],
+    );
+    return claimed && toClaimedRange(claimed);
+  });
 }
 
 export interface RangeResult {
