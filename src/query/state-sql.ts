@@ -1,0 +1,43 @@
+// The rule "The state of a table at position P" as SQL. Pure: from a table's description to one SELECT over its files.
+// Tables with an identity: keyed-sql.ts. Tables whose rows can only be counted: multiset-sql.ts.
+import { keyedSql } from "./keyed-sql.ts";
+import {
+  columnInVersion,
+  filesOf,
+  identityColumns,
+  type MirrorTable,
+  type ShownColumn,
+  shownColumns,
+} from "./mirror-table.ts";
+import { multisetSql } from "./multiset-sql.ts";
+import { quoteName, scanSql } from "./scan-sql.ts";
+
+/**
+ * A SELECT with the newest schema version's columns in order: the rows that the table had at the position `at`
+ * (default and limit: the table's own position). Before the table's cut it is the copy: nothing older is known.
+ * Throws METADATA_CORRUPT for a table without versions or whose identity is not among its columns.
+ */
+export function stateSql(table: MirrorTable, options: { readonly at?: bigint } = {}): string {
+  const columns = shownColumns(table);
+  const { at } = options;
+  const shown = columns.map((column) => `state.c${column.index} AS ${quoteName(column.shownName)}`).join(", ");
+  if (filesOf(table, "stream", at).length === 0) {
+    return `SELECT ${shown} FROM (${scanSql({ table, columns, kind: "copy", at, extras: () => ({}) })}) state`;
+  }
+  const identity = identityColumns(table, columns);
+  const unchanged = columns.filter((column) => !identity.includes(column) && isToasted(column, table));
+  const parts = { table, columns, at, unchanged };
+  const body = identity.length === 0 ? multisetSql(parts) : keyedSql(parts, identity);
+  return `${body.ctes}\nSELECT ${shown} FROM (${body.rows}) state`;
+}
+
+/** Values of fixed width are never TOASTed (https://www.postgresql.org/docs/current/storage-toast.html), so always in the log. */
+const fixedWidth =
+  /^(BOOLEAN|TINYINT|SMALLINT|INTEGER|BIGINT|FLOAT|DOUBLE|DATE|TIME|TIMESTAMP|TIMESTAMP WITH TIME ZONE|UUID)$/i;
+
+function isToasted(column: ShownColumn, table: MirrorTable): boolean {
+  return table.versions.some((version) => {
+    const there = columnInVersion(column, version);
+    return there !== undefined && !fixedWidth.test(there.duckdbType);
+  });
+}
