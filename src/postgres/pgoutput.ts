@@ -2,11 +2,11 @@
 // Refuses everything that it does not know with PROTOCOL_VIOLATION and the offset; prepared transactions (two_phase),
 // which we never ask for, are among that. It keeps no relations and no transactions.
 // Each field's source: https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html
-import { type Lsn, lsn } from "../base/lsn.ts";
+import { FieldReader } from "./field-reader.ts";
 import { OLD_FULL, OLD_KEY, OLD_NONE, type PgoutputHandler } from "./pgoutput-handler.ts";
 import type { Relation, RelationColumn } from "./relation.ts";
 import { skipTuple } from "./tuple.ts";
-import { decodeText, violation } from "./wire.ts";
+import { violation } from "./wire.ts";
 
 const type = {
   begin: 0x42, // B
@@ -29,10 +29,7 @@ const NEW_TUPLE = 0x4e; // N
 
 export class PgoutputParser {
   readonly #handler: PgoutputHandler;
-  #bytes: Uint8Array = new Uint8Array(0);
-  #view: DataView = new DataView(new ArrayBuffer(0));
-  #position = 0;
-  #end = 0;
+  readonly #in = new FieldReader();
   #inStream = false;
   #xid = 0;
 
@@ -59,10 +56,7 @@ export class PgoutputParser {
   /** Parses the one message between `start` and `end`, and calls the handler once. Throws PROTOCOL_VIOLATION. */
   parse(bytes: Uint8Array, view: DataView, start: number, end: number): void {
     if (start >= end) throw violation("an empty pgoutput message", start);
-    this.#bytes = bytes;
-    this.#view = view;
-    this.#position = start + 1;
-    this.#end = end;
+    this.#in.open(bytes, view, start + 1, end);
     switch (bytes[start]) {
       case type.insert:
         this.#insert();
@@ -122,132 +116,130 @@ export class PgoutputParser {
   /** Byte1('I') [Int32 xid] Int32 oid Byte1('N') TupleData */
   #insert(): void {
     this.#streamedXid();
-    const oid = this.#uint32();
+    const oid = this.#in.uint32();
     const newStart = this.#newTuple();
-    this.#handler.insert(oid, newStart, this.#end);
+    this.#handler.insert(oid, newStart, this.#in.end);
   }
 
   /** Byte1('U') [Int32 xid] Int32 oid [Byte1('K' | 'O') TupleData] Byte1('N') TupleData */
   #update(): void {
     this.#streamedXid();
-    const oid = this.#uint32();
-    this.#need(1);
-    const oldKind = this.#bytes[this.#position]!;
+    const oid = this.#in.uint32();
+    this.#in.need(1);
+    const oldKind = this.#in.bytes[this.#in.position]!;
     if (oldKind !== OLD_KEY && oldKind !== OLD_FULL) {
       const newStart = this.#newTuple();
-      this.#handler.update(oid, OLD_NONE, 0, 0, newStart, this.#end);
+      this.#handler.update(oid, OLD_NONE, 0, 0, newStart, this.#in.end);
       return;
     }
-    const oldStart = this.#position + 1;
-    const oldEnd = skipTuple(this.#view, oldStart, this.#end);
-    this.#position = oldEnd;
+    const oldStart = this.#in.position + 1;
+    const oldEnd = skipTuple(this.#in.view, oldStart, this.#in.end);
+    this.#in.position = oldEnd;
     const newStart = this.#newTuple();
-    this.#handler.update(oid, oldKind, oldStart, oldEnd, newStart, this.#end);
+    this.#handler.update(oid, oldKind, oldStart, oldEnd, newStart, this.#in.end);
   }
 
   /** Byte1('D') [Int32 xid] Int32 oid Byte1('K' | 'O') TupleData */
   #delete(): void {
     this.#streamedXid();
-    const oid = this.#uint32();
-    const oldKind = this.#uint8();
+    const oid = this.#in.uint32();
+    const oldKind = this.#in.uint8();
     if (oldKind !== OLD_KEY && oldKind !== OLD_FULL) {
-      throw violation(`a delete has the unknown tuple ${oldKind}`, this.#position - 1);
+      throw violation(`a delete has the unknown tuple ${oldKind}`, this.#in.position - 1);
     }
-    const oldStart = this.#position;
-    this.#position = skipTuple(this.#view, oldStart, this.#end);
-    this.#finish();
-    this.#handler.delete(oid, oldKind, oldStart, this.#end);
+    const oldStart = this.#in.position;
+    this.#in.position = skipTuple(this.#in.view, oldStart, this.#in.end);
+    this.#in.finish();
+    this.#handler.delete(oid, oldKind, oldStart, this.#in.end);
   }
 
   /** Byte1('B') Int64 final LSN, Int64 commit time, Int32 xid */
   #begin(): void {
-    const finalLsn = this.#lsn();
-    const commitTimeUs = this.#int64();
-    const xid = this.#uint32();
-    this.#finish();
+    const finalLsn = this.#in.lsn();
+    const commitTimeUs = this.#in.int64();
+    const xid = this.#in.uint32();
+    this.#in.finish();
     this.#handler.begin(finalLsn, commitTimeUs, xid);
   }
 
   /** Byte1('C') Int8 flags (unused), Int64 commit LSN, Int64 end LSN, Int64 commit time */
   #commit(): void {
-    this.#uint8();
-    const commitLsn = this.#lsn();
-    const endLsn = this.#lsn();
-    const commitTimeUs = this.#int64();
-    this.#finish();
+    this.#in.uint8();
+    const commitLsn = this.#in.lsn();
+    const endLsn = this.#in.lsn();
+    const commitTimeUs = this.#in.int64();
+    this.#in.finish();
     this.#handler.commit(commitLsn, endLsn, commitTimeUs);
   }
 
   /** Byte1('R') [Int32 xid] Int32 oid, String schema, String name, Int8 identity, Int16 n, n × (Int8, String, Int32, Int32) */
   #relation(): void {
     this.#streamedXid();
-    const oid = this.#uint32();
-    const schema = this.#string();
-    const name = this.#string();
-    const replicaIdentity = String.fromCharCode(this.#uint8());
-    if (!isReplicaIdentity(replicaIdentity)) throw violation("an unknown replica identity", this.#position - 1);
-    this.#need(2);
-    const columnCount = this.#view.getUint16(this.#position);
-    this.#position += 2;
+    const oid = this.#in.uint32();
+    const schema = this.#in.string();
+    const name = this.#in.string();
+    const replicaIdentity = String.fromCharCode(this.#in.uint8());
+    if (!isReplicaIdentity(replicaIdentity)) throw violation("an unknown replica identity", this.#in.position - 1);
+    const columnCount = this.#in.uint16();
     const columns: RelationColumn[] = [];
     for (let i = 0; i < columnCount; i++) {
-      const flags = this.#uint8();
-      const columnName = this.#string();
-      const typeOid = this.#uint32();
-      columns.push({ flags, name: columnName, typeOid, typmod: this.#uint32() | 0 });
+      const flags = this.#in.uint8();
+      const columnName = this.#in.string();
+      const typeOid = this.#in.uint32();
+      columns.push({ flags, name: columnName, typeOid, typmod: this.#in.uint32() | 0 });
     }
-    this.#finish();
+    this.#in.finish();
     this.#handler.relation({ oid, schema, name, replicaIdentity, columns });
   }
 
   /** Byte1('Y') [Int32 xid] Int32 oid, String schema, String name */
   #type(): void {
     this.#streamedXid();
-    const relationType = { oid: this.#uint32(), schema: this.#string(), name: this.#string() };
-    this.#finish();
+    const relationType = { oid: this.#in.uint32(), schema: this.#in.string(), name: this.#in.string() };
+    this.#in.finish();
     this.#handler.type(relationType);
   }
 
   /** Byte1('T') [Int32 xid] Int32 n, Int8 flags, n × Int32 oid */
   #truncate(): void {
     this.#streamedXid();
-    const relationCount = this.#uint32();
-    const flags = this.#uint8();
-    this.#need(relationCount * 4);
+    const relationCount = this.#in.uint32();
+    const flags = this.#in.uint8();
+    this.#in.need(relationCount * 4);
     const oids: number[] = [];
-    for (let i = 0; i < relationCount; i++) oids.push(this.#uint32());
-    this.#finish();
+    for (let i = 0; i < relationCount; i++) oids.push(this.#in.uint32());
+    this.#in.finish();
     this.#handler.truncate(oids, flags);
   }
 
   /** Byte1('M') [Int32 xid] Int8 flags (1: transactional), Int64 LSN, String prefix, Int32 length, bytes */
   #message(): void {
     this.#streamedXid();
-    const transactional = (this.#uint8() & 1) !== 0;
-    const position = this.#lsn();
-    const prefix = this.#string();
-    const length = this.#uint32();
-    const contentStart = this.#position;
-    this.#need(length);
-    this.#position += length;
-    this.#finish();
-    this.#handler.message(transactional, position, prefix, contentStart, this.#end);
+    const transactional = (this.#in.uint8() & 1) !== 0;
+    const position = this.#in.lsn();
+    const prefix = this.#in.string();
+    const length = this.#in.uint32();
+    const contentStart = this.#in.position;
+    this.#in.need(length);
+    this.#in.position += length;
+    this.#in.finish();
+    this.#handler.message(transactional, position, prefix, contentStart, this.#in.end);
   }
 
   /** Byte1('O') Int64 commit LSN at the origin, String name */
   #origin(): void {
-    const commitLsn = this.#lsn();
-    const name = this.#string();
-    this.#finish();
+    const commitLsn = this.#in.lsn();
+    const name = this.#in.string();
+    this.#in.finish();
     this.#handler.origin(commitLsn, name);
   }
 
   /** Byte1('S') Int32 xid, Int8 first */
   #streamStart(): void {
-    if (this.#inStream) throw violation("a stream block inside of a stream block", this.#position - 1);
-    const xid = this.#uint32();
-    const first = this.#uint8() === 1;
-    this.#finish();
+    if (this.#inStream) throw violation("a stream block inside of a stream block", this.#in.position - 1);
+    const xid = this.#in.uint32();
+    const first = this.#in.uint8() === 1;
+    this.#in.finish();
     this.#inStream = true;
     this.#xid = xid;
     this.#handler.streamStart(xid, first);
@@ -255,85 +247,46 @@ export class PgoutputParser {
 
   /** Byte1('E') */
   #streamStop(): void {
-    if (!this.#inStream) throw violation("the end of a stream block that did not begin", this.#position - 1);
-    this.#finish();
+    if (!this.#inStream) throw violation("the end of a stream block that did not begin", this.#in.position - 1);
+    this.#in.finish();
     this.reset();
     this.#handler.streamStop();
   }
 
   /** Byte1('c') Int32 xid, Int8 flags (unused), Int64 commit LSN, Int64 end LSN, Int64 commit time */
   #streamCommit(): void {
-    const xid = this.#uint32();
-    this.#uint8();
-    const commitLsn = this.#lsn();
-    const endLsn = this.#lsn();
-    const commitTimeUs = this.#int64();
-    this.#finish();
+    const xid = this.#in.uint32();
+    this.#in.uint8();
+    const commitLsn = this.#in.lsn();
+    const endLsn = this.#in.lsn();
+    const commitTimeUs = this.#in.int64();
+    this.#in.finish();
     this.#handler.streamCommit(xid, commitLsn, endLsn, commitTimeUs);
   }
 
   /** Byte1('A') Int32 xid, Int32 subxid [Int64 LSN, Int64 time: only with streaming 'parallel'] */
   #streamAbort(): void {
-    const xid = this.#uint32();
-    const subXid = this.#uint32();
-    const detailed = this.#position < this.#end;
-    const abortLsn = detailed ? this.#lsn() : undefined;
-    const abortTimeUs = detailed ? this.#int64() : undefined;
-    this.#finish();
+    const xid = this.#in.uint32();
+    const subXid = this.#in.uint32();
+    const detailed = this.#in.position < this.#in.end;
+    const abortLsn = detailed ? this.#in.lsn() : undefined;
+    const abortTimeUs = detailed ? this.#in.int64() : undefined;
+    this.#in.finish();
     this.#handler.streamAbort(xid, subXid, abortLsn, abortTimeUs);
   }
 
   #streamedXid(): void {
-    if (this.#inStream) this.#xid = this.#uint32();
+    if (this.#inStream) this.#xid = this.#in.uint32();
   }
 
   /** Checks Byte1('N') and the tuple behind it, which is the message's last part; returns where the tuple starts. */
   #newTuple(): number {
-    const kind = this.#uint8();
-    if (kind !== NEW_TUPLE) throw violation(`a change has the unknown tuple ${kind}`, this.#position - 1);
-    const start = this.#position;
-    this.#position = skipTuple(this.#view, start, this.#end);
-    this.#finish();
+    const kind = this.#in.uint8();
+    if (kind !== NEW_TUPLE) throw violation(`a change has the unknown tuple ${kind}`, this.#in.position - 1);
+    const start = this.#in.position;
+    this.#in.position = skipTuple(this.#in.view, start, this.#in.end);
+    this.#in.finish();
     return start;
-  }
-
-  #need(byteCount: number): void {
-    if (this.#end - this.#position < byteCount) throw violation("a pgoutput message is too short", this.#position);
-  }
-
-  /** A message with more than we know is one that we do not understand. */
-  #finish(): void {
-    if (this.#position !== this.#end) throw violation("a pgoutput message is too long", this.#position);
-  }
-
-  #uint8(): number {
-    this.#need(1);
-    return this.#bytes[this.#position++]!;
-  }
-
-  #uint32(): number {
-    this.#need(4);
-    this.#position += 4;
-    return this.#view.getUint32(this.#position - 4);
-  }
-
-  #int64(): bigint {
-    this.#need(8);
-    this.#position += 8;
-    return this.#view.getBigInt64(this.#position - 8);
-  }
-
-  #lsn(): Lsn {
-    return lsn(BigInt.asUintN(64, this.#int64()));
-  }
-
-  /** String: bytes up to a zero byte. */
-  #string(): string {
-    const start = this.#position;
-    const terminator = this.#bytes.indexOf(0, start);
-    if (terminator < 0 || terminator >= this.#end) throw violation("a name has no end", start);
-    this.#position = terminator + 1;
-    return decodeText(this.#bytes, start, terminator);
   }
 }
 

@@ -2,7 +2,7 @@
 // Bytes go to a handler in place; nothing is allocated per message. Refuses pipelining: one operation at a time.
 // Source: https://www.postgresql.org/docs/current/protocol-flow.html
 import type { Duplex } from "node:stream";
-import type { Client } from "pg";
+import type { Client, DatabaseError } from "pg";
 import { PgFloError } from "../base/errors.ts";
 import { toPgFloError } from "./pg-error.ts";
 import type { ReceiveBuffer } from "./receive-buffer.ts";
@@ -29,6 +29,8 @@ export interface CopyHandler {
    * and stops reading until it is done: back-pressure. What `row` or `chunk` throws ends the connection and the copy.
    */
   chunk(): void | Promise<void>;
+  /** A NOTICE or WARNING that came during the copy. What it throws ends the copy as above. */
+  notice?(notice: DatabaseError): void;
 }
 
 interface Operation {
@@ -178,6 +180,8 @@ export class RawConnection {
     const operation = this.#operation;
     switch (type) {
       case backend.notice:
+        operation?.handler?.notice?.(parseErrorFields(this.#bytes, start, end));
+        return;
       case backend.notification:
       case backend.parameterStatus:
         return; // may come at any time and mean nothing to us

@@ -2,11 +2,12 @@
 // It answers the walsender by a timer of its own, so that a handler that holds back reading cannot cost the connection.
 // It does not look into pgoutput messages, and confirms nothing by itself: only `confirm` moves the slot.
 // Source: https://www.postgresql.org/docs/current/protocol-replication.html
-import { escapeIdentifier } from "pg";
+import { type DatabaseError, escapeIdentifier } from "pg";
 import type { ConnectionConfig } from "../base/connection-config.ts";
 import { PgFloError } from "../base/errors.ts";
 import { formatLsn, LSN_ZERO, type Lsn, lsn, parseLsn } from "../base/lsn.ts";
 import { connect } from "./connect.ts";
+import { toPgFloError } from "./pg-error.ts";
 import { type RawConnection, type TextRow, takeOver } from "./raw-connection.ts";
 import { GatheringSocket } from "./socket.ts";
 import { standbyStatusMessage, violation } from "./wire.ts";
@@ -84,8 +85,13 @@ export async function openReplication(
     stream: () => new GatheringSocket({ gather: true }),
   });
   const raw = takeOver(client);
-  const [row] = await raw.query("SHOW server_version_num");
-  return new ReplicationConnection(raw, Number(row?.[0]));
+  try {
+    const [row] = await raw.query("SHOW server_version_num");
+    return new ReplicationConnection(raw, Number(row?.[0]));
+  } catch (error) {
+    raw.destroy();
+    throw error;
+  }
 }
 
 export class ReplicationConnection {
@@ -127,15 +133,17 @@ export class ReplicationConnection {
   /**
    * Streams until the signal, then resolves after a polite end (or 2 s). Rejects with the mapped error when the server
    * ends it (a lost slot, a missing publication, a shutdown: CONNECTION_LOST) or with what the handler threw.
-   * After the signal no handler is called any more.
+   * After the signal no handler is called any more, and other commands still work; a new stream needs a new connection.
    */
   async start(options: StartOptions, handler: ReplicationHandler, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
+    // The walsender never resets its "streaming is done": a second stream would end as soon as it has begun.
+    if (this.#stopping) throw new PgFloError("INTERNAL", `slot ${options.slot}, stream, a connection streams once`);
     this.#handler = handler;
-    this.#stopping = false;
     const run = this.#raw.copyBoth(startCommand(options), {
       row: (bytes, view, start, end) => this.#onCopyData(bytes, view, start, end),
       chunk: () => (this.#stopping ? undefined : handler.chunk()),
+      notice: (notice) => refuseWarning(notice, options.slot),
     });
     const ticker = setInterval(() => this.#tick(), HELD_STATUS_INTERVAL_MS);
     let stopTimer: NodeJS.Timeout | undefined;
@@ -220,6 +228,7 @@ export class ReplicationConnection {
     this.#statusSentMs = performance.now();
     const flushed = this.#confirmed;
     const received = this.received;
+    // biome-ignore lint/complexity/useMathMinMax: Math.max takes no bigint
     const written = received < flushed ? flushed : received;
     this.#raw.send(standbyStatusMessage({ written, flushed, timeMs: Date.now(), replyRequested: false }));
   }
@@ -232,6 +241,14 @@ export class ReplicationConnection {
     }
     return row;
   }
+}
+
+/**
+ * From PostgreSQL 18 a publication that does not exist is only a warning, and its changes are skipped in silence; it is
+ * an error before. Object not in prerequisite state is what that warning carries: nothing else warns with it.
+ */
+function refuseWarning(notice: DatabaseError, slot: string): void {
+  if (notice.code === "55000") throw toPgFloError(notice, `slot ${slot}, stream`);
 }
 
 /** PostgreSQL 15 brought the list in parentheses, and 14 knows only the old words. */
