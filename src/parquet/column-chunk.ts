@@ -1,7 +1,7 @@
 // One column of the row group that is being filled: closes pages as they fill up and sends them to the compressor.
 import type { Compressor } from "./compressor.ts";
 import { DictionaryBuilder } from "./dictionary.ts";
-import { LeafBuffer } from "./leaf-buffer.ts";
+import { isKept, LeafBuffer } from "./leaf-buffer.ts";
 import {
   dataPageHeader,
   dictionaryPageHeader,
@@ -99,7 +99,7 @@ export class ColumnChunk {
     const body = plainPageBody(this.column, leaf);
     this.#pages.push({ figures, finished: this.#finish(figures, "plain", body) });
     if (body.buffer === leaf.bytes.buffer) this.#handOver();
-    else leaf.restart(null);
+    else leaf.restart(false);
   }
 
   // The compressor reads the leaf's buffer: the next page goes into another one.
@@ -107,17 +107,17 @@ export class ColumnChunk {
     const used = this.leaf.bytes;
     const page = this.#pages.at(-1)!;
     const free = (): void => {
-      if (this.#spare.length < MAX_SPARE_BUFFERS) this.#spare.push(used);
+      if (this.#spare.length < MAX_SPARE_BUFFERS && isKept(used)) this.#spare.push(used);
     };
     page.finished.then(free, free);
-    this.leaf.restart(this.#spare.pop() ?? new Uint8Array(used.length));
+    this.leaf.restart(true, this.#spare.pop());
   }
 
   #addDictionaryPage(builder: DictionaryBuilder, figures: PageFigures, indices: DictionaryPage["indices"]): void {
     const levels = levelBytes(this.leaf);
     const body = builder.pageBody(levels, indices);
     this.#dictionaryPages.push({ figures, levels, indices, finished: this.#finish(figures, "dictionary", body) });
-    this.leaf.restart(null);
+    this.leaf.restart(false);
   }
 
   // All or nothing: pages that went out with indices are made again from them.

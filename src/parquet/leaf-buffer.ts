@@ -6,6 +6,9 @@ import { maxDefinitionLevel, type ParquetColumn } from "./schema.ts";
 
 const FIRST_VALUE_BYTES = 16 * 1024;
 const FIRST_LEVELS = 1024;
+/** A buffer that one huge value made larger than this is not kept for the pages after it. */
+const MAX_KEPT_BYTES = 4 * 1024 * 1024;
+const MAX_KEPT_LEVELS = 1024 * 1024;
 
 /** Room in front of the values for the definition levels of a flat page, so that both are compressed as one piece. */
 export const LEVEL_HEADROOM_BYTES = 8 * 1024;
@@ -50,7 +53,7 @@ export class LeafBuffer {
     this.#use(grown);
   }
 
-  /** Makes room for `count` more entries. */
+  /** Makes room for `count` more entries. Levels behind `entryCount` that were written before are lost. */
   reserveEntries(count: number): void {
     const needed = this.entryCount + count;
     if (needed > this.definitions.length) {
@@ -65,9 +68,17 @@ export class LeafBuffer {
     }
   }
 
-  /** Starts the next page in `bytes` (the closed page's buffer may still be read by the compressor). */
-  restart(bytes: Uint8Array<ArrayBuffer> | null): void {
-    if (bytes && bytes !== this.bytes) this.#use(bytes);
+  /**
+   * Starts the next page: in the same buffer, or with `handOver` in `spare` or a new one, because the closed page's
+   * buffer is still read by the compressor.
+   */
+  restart(handOver: boolean, spare?: Uint8Array<ArrayBuffer>): void {
+    if (spare) this.#use(spare);
+    else if (handOver || !isKept(this.bytes)) this.#use(new Uint8Array(Math.min(this.bytes.length, MAX_KEPT_BYTES)));
+    if (this.definitions.length > MAX_KEPT_LEVELS) {
+      this.definitions = new Uint8Array(FIRST_LEVELS);
+      this.repetitions = new Uint8Array(0);
+    }
     this.end = LEVEL_HEADROOM_BYTES;
     this.valueCount = 0;
     this.entryCount = 0;
@@ -78,4 +89,9 @@ export class LeafBuffer {
     this.bytes = bytes;
     this.view = new DataView(bytes.buffer);
   }
+}
+
+/** Whether a page buffer is small enough to be used again. */
+export function isKept(bytes: Uint8Array): boolean {
+  return bytes.length <= MAX_KEPT_BYTES;
 }
