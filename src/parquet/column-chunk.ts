@@ -14,6 +14,8 @@ import type { ParquetColumn } from "./schema.ts";
 
 const MAX_PAGE_BYTES = 1024 * 1024;
 const MAX_PAGE_ROWS = 20_000;
+/** Lists of NULLs have levels but no bytes: without this a page of them has no end. */
+const MAX_PAGE_ENTRIES = 1024 * 1024;
 const MAX_SPARE_BUFFERS = 2;
 
 /** A page ready to be written: its header and its compressed body. */
@@ -65,7 +67,8 @@ export class ColumnChunk {
 
   /** To be called after values were appended. */
   closePageIfFull(): void {
-    if (this.leaf.valueBytes >= MAX_PAGE_BYTES || this.leaf.rowCount >= MAX_PAGE_ROWS) this.#closePage();
+    const { valueBytes, rowCount, entryCount } = this.leaf;
+    if (valueBytes >= MAX_PAGE_BYTES || rowCount >= MAX_PAGE_ROWS || entryCount >= MAX_PAGE_ENTRIES) this.#closePage();
   }
 
   /** Ends the chunk; the next values belong to the next row group. */
