@@ -62,13 +62,15 @@ class Lane {
   busy = false;
   #stream: ZstdCompress | null = null;
   #pieces: Buffer[] = [];
-  #fail: ((error: Error) => void) | null = null;
+  #fail: (error: Error) => void = () => {};
 
   run(job: Job, done: () => void): void {
     this.busy = true;
+    // Its own flag: a failed context still calls back for this job when the lane already works on the next one.
+    let settled = false;
     const settle = (act: () => void): void => {
-      if (this.#fail === null) return;
-      this.#fail = null;
+      if (settled) return;
+      settled = true;
       this.#pieces = [];
       this.busy = false;
       act();
@@ -78,6 +80,7 @@ class Lane {
     const stream = this.#open();
     stream.write(job.input);
     stream.flush(constants.ZSTD_e_end, () => {
+      if (this.#stream !== stream) return; // failed: its error event says so
       // Copied: a slice would keep the lane's whole output buffer alive.
       const compressed = Buffer.concat(this.#pieces);
       settle(() => job.resolve(compressed));
@@ -90,10 +93,13 @@ class Lane {
       chunkSize: OUTPUT_PIECE_BYTES,
       params: { [constants.ZSTD_c_compressionLevel]: ZSTD_LEVEL },
     });
-    stream.on("data", (piece: Buffer) => this.#pieces.push(piece));
+    stream.on("data", (piece: Buffer) => {
+      if (this.#stream === stream) this.#pieces.push(piece);
+    });
     stream.on("error", (error) => {
+      if (this.#stream !== stream) return;
       this.#stream = null;
-      this.#fail?.(error);
+      this.#fail(error);
     });
     this.#stream = stream;
     return stream;
