@@ -1,6 +1,6 @@
 // One column of the row group that is being filled: closes pages as they fill up and sends them to the compressor.
 import type { Compressor } from "./compressor.ts";
-import { DictionaryBuilder } from "./dictionary.ts";
+import { DictionaryBuilder, type Indices } from "./dictionary.ts";
 import { isKept, LeafBuffer } from "./leaf-buffer.ts";
 import {
   dataPageHeader,
@@ -39,7 +39,7 @@ export interface SealedChunk {
 /** A closed page of a chunk that is still in dictionary encoding: what is needed to write it PLAIN after all. */
 interface DictionaryPage extends DataPage {
   readonly levels: Uint8Array;
-  readonly indices: Uint8Array | Uint16Array | Int32Array;
+  readonly indices: Indices;
 }
 
 export class ColumnChunk {
@@ -74,6 +74,8 @@ export class ColumnChunk {
   /** Ends the chunk; the next values belong to the next row group. */
   seal(): SealedChunk {
     if (this.leaf.rowCount > 0) this.#closePage();
+    // A chunk of NULLs alone: some readers trip over an empty dictionary page.
+    if (this.#dictionary?.valueCount === 0) this.#leaveDictionary(this.#dictionary);
     const builder = this.#dictionaryPages.length > 0 ? this.#dictionary : null;
     const sealed: SealedChunk = {
       column: this.column,
@@ -116,7 +118,7 @@ export class ColumnChunk {
     this.leaf.restart(true, this.#spare.pop());
   }
 
-  #addDictionaryPage(builder: DictionaryBuilder, figures: PageFigures, indices: DictionaryPage["indices"]): void {
+  #addDictionaryPage(builder: DictionaryBuilder, figures: PageFigures, indices: Indices): void {
     const levels = levelBytes(this.leaf);
     const body = builder.pageBody(levels, indices);
     this.#dictionaryPages.push({ figures, levels, indices, finished: this.#finish(figures, "dictionary", body) });

@@ -11,8 +11,11 @@ const MAX_DICTIONARY_VALUES = 1 << 16;
 const WORTH_IT = 0.9;
 /** Values looked at before a page is given up as too distinct: a column of unique values costs no more than this. */
 const PROBE_VALUES = 2048;
+/** The share of them that may be new. */
+const PROBE_NEW = 0.45;
 
-type Indices = Uint8Array | Uint16Array | Int32Array;
+/** MAX_DICTIONARY_VALUES fits into 16 bits. */
+export type Indices = Uint8Array | Uint16Array;
 
 export class DictionaryBuilder {
   /** Bytes of one value; 0 for BYTE_ARRAY, whose values carry a length. */
@@ -60,7 +63,10 @@ export class DictionaryBuilder {
   /** Indices of the page's values; null when the chunk is not worth a dictionary (the builder keeps earlier pages' values). */
   indices(leaf: LeafBuffer): Indices | null {
     const { bytes, view, valueCount } = leaf;
+    // A page of NULLs says nothing about the values that may come.
+    if (valueCount === 0) return new Uint8Array(0);
     const indices = new Int32Array(valueCount);
+    const countBefore = this.#count;
     let at = LEVEL_HEADROOM_BYTES;
     for (let i = 0; i < valueCount; i++) {
       const size = this.#width === 0 ? 4 + view.getUint32(at, true) : this.#width;
@@ -68,7 +74,7 @@ export class DictionaryBuilder {
       if (index < 0) return null;
       indices[i] = index;
       at += size;
-      if (i === PROBE_VALUES && this.#count > (i * WORTH_IT) / 2) return null;
+      if (i === PROBE_VALUES && this.#count - countBefore > PROBE_VALUES * PROBE_NEW) return null;
     }
     this.#plainBytes += leaf.valueBytes;
     this.#indexBytes += 1 + Math.ceil((valueCount * this.#bitWidth()) / 8);
@@ -79,11 +85,11 @@ export class DictionaryBuilder {
   /** Body of a data page: levels, the bit width, the indices. */
   pageBody(levels: Uint8Array, indices: Indices): Uint8Array {
     const bitWidth = this.#bitWidth();
-    const wide = Int32Array.from(indices);
-    const body = new Uint8Array(levels.length + 1 + maxRleBytes(wide.length, bitWidth));
+    const { length } = indices;
+    const body = new Uint8Array(levels.length + 1 + maxRleBytes(length, bitWidth));
     body.set(levels);
     body[levels.length] = bitWidth;
-    return body.subarray(0, writeRle(body, levels.length + 1, wide, wide.length, bitWidth));
+    return body.subarray(0, writeRle(body, levels.length + 1, indices, length, bitWidth));
   }
 
   /** Body of the same page without the dictionary. */
@@ -111,6 +117,7 @@ export class DictionaryBuilder {
 
   /** The index of the value in bytes[at, at + size), added when new; -1 when the dictionary is full. */
   #find(bytes: Uint8Array, view: DataView, at: number, size: number): number {
+    if (size > MAX_DICTIONARY_BYTES) return -1;
     const mask = this.#slots.length - 1;
     let slot = hash(bytes, view, at, size) & mask;
     for (;;) {
@@ -167,9 +174,7 @@ export class DictionaryBuilder {
 }
 
 function narrow(indices: Int32Array, count: number): Indices {
-  if (count <= 0x100) return Uint8Array.from(indices);
-  if (count <= 0x10000) return Uint16Array.from(indices);
-  return indices;
+  return count <= 0x100 ? new Uint8Array(indices) : new Uint16Array(indices);
 }
 
 function hash(bytes: Uint8Array, view: DataView, at: number, size: number): number {

@@ -17,7 +17,7 @@ const MIN_RUN = 32;
 export function writeRle(
   target: Uint8Array,
   offset: number,
-  values: Uint8Array | Int32Array,
+  values: Uint8Array | Uint16Array,
   count: number,
   bitWidth: number,
 ): number {
@@ -51,7 +51,7 @@ export function writeRun(target: Uint8Array, offset: number, value: number, coun
 function writePacked(
   target: Uint8Array,
   offset: number,
-  values: Uint8Array | Int32Array,
+  values: Uint8Array | Uint16Array,
   from: number,
   to: number,
   bitWidth: number,
