@@ -157,6 +157,7 @@ export class ParquetFileWriter {
   }
 
   async #flush(): Promise<void> {
+    if (this.#pieces.length === 0) return;
     const piece = this.#pieces.length === 1 ? this.#pieces[0]! : Buffer.concat(this.#pieces);
     this.#pieces = [];
     this.#piecesBytes = 0;
