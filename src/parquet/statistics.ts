@@ -2,7 +2,7 @@
 // Source: parquet.thrift, ColumnOrder TYPE_ORDER, and Statistics.
 import type { ValueType } from "./schema.ts";
 
-/** Bounds as PLAIN bytes (a BYTE_ARRAY's without its length). `null`: no value has a place in the order. */
+/** Bounds as PLAIN bytes; of a BYTE_ARRAY without its length, and only its first KEPT_BOUND_BYTES. */
 export interface Bounds {
   readonly min: Uint8Array;
   readonly max: Uint8Array;
@@ -12,6 +12,8 @@ export interface Bounds {
 export type PageBounds = Bounds | "none" | "unordered";
 
 const MAX_BOUND_BYTES = 64;
+/** Of a long value the bounds keep one byte more than is written: it tells that there is more, and where characters end. */
+const KEPT_BOUND_BYTES = MAX_BOUND_BYTES + 1;
 
 /** Bounds of the `count` PLAIN values in bytes[start, end). Booleans are given as one byte per value. */
 export function pageBounds(type: ValueType, bytes: Uint8Array, start: number, end: number, count: number): PageBounds {
@@ -86,15 +88,24 @@ function raiseBytes(bytes: Uint8Array): Uint8Array | null {
   return null;
 }
 
-// Raises the last ASCII character that can be: any text that starts as `bytes` did is then below, and UTF-8 stays valid.
+// Raises the last character that can be: any text that starts as `bytes` did is then below, and UTF-8 stays valid.
 function raiseText(bytes: Uint8Array): Uint8Array | null {
-  for (let i = bytes.length - 1; i >= 0; i--) {
-    if (bytes[i]! >= 0x7f) continue;
-    const raised = bytes.slice(0, i + 1);
-    raised[i]!++;
-    return raised;
+  for (let end = bytes.length; end > 0; ) {
+    let start = end - 1;
+    while (start > 0 && (bytes[start]! & 0xc0) === 0x80) start--;
+    const raised = raiseCharacter(bytes.subarray(start, end));
+    if (raised) return Buffer.concat([bytes.subarray(0, start), raised]);
+    end = start;
   }
   return null;
+}
+
+/** The next code point, of the same or more bytes; null behind the last one. UTF-8 sorts as its code points do. */
+function raiseCharacter(character: Uint8Array): Uint8Array | null {
+  const codePoint = Buffer.from(character).toString("utf8").codePointAt(0)!;
+  // Invalid bytes decode to U+FFFD; whatever they were, there is then no telling what is above them.
+  if (codePoint === 0xfffd || codePoint === 0x10ffff) return null;
+  return Buffer.from(String.fromCodePoint(codePoint === 0xd7ff ? 0xe000 : codePoint + 1), "utf8");
 }
 
 function booleanBounds(bytes: Uint8Array, start: number, end: number): Bounds {
@@ -200,25 +211,43 @@ function compareUnsigned(a: Uint8Array, i: number, b: Uint8Array, j: number, len
   return 0;
 }
 
+// The first four bytes decide for most values, and those of the bounds stay in registers.
 function byteArrayBounds(bytes: Uint8Array, view: DataView, start: number, count: number): Bounds {
   let length = view.getUint32(start, true);
   let at = start + 4;
   let min = at;
   let minLength = length;
+  let minHead = head(bytes, view, at, length);
   let max = at;
   let maxLength = length;
+  let maxHead = minHead;
   for (let i = 1; i < count; i++) {
     at += length + 4;
     length = view.getUint32(at - 4, true);
-    if (compareRuns(bytes, view, at, length, min, minLength) < 0) {
+    const valueHead = length >= 4 ? view.getUint32(at) : head(bytes, view, at, length);
+    if (valueHead > minHead && valueHead < maxHead) continue;
+    if (valueHead <= minHead && compareRuns(bytes, view, at, length, min, minLength) < 0) {
       min = at;
       minLength = length;
-    } else if (compareRuns(bytes, view, at, length, max, maxLength) > 0) {
+      minHead = valueHead;
+    } else if (valueHead >= maxHead && compareRuns(bytes, view, at, length, max, maxLength) > 0) {
       max = at;
       maxLength = length;
+      maxHead = valueHead;
     }
   }
-  return { min: bytes.slice(min, min + minLength), max: bytes.slice(max, max + maxLength) };
+  return {
+    min: bytes.slice(min, min + Math.min(minLength, KEPT_BOUND_BYTES)),
+    max: bytes.slice(max, max + Math.min(maxLength, KEPT_BOUND_BYTES)),
+  };
+}
+
+/** The first four bytes as a big-endian number, whose order is that of the bytes; what is missing counts as zero. */
+function head(bytes: Uint8Array, view: DataView, at: number, length: number): number {
+  if (length >= 4) return view.getUint32(at);
+  let value = 0;
+  for (let k = 0; k < 4; k++) value = value * 256 + (k < length ? bytes[at + k]! : 0);
+  return value;
 }
 
 // Four bytes a step, as big-endian numbers, whose order is that of the bytes.
