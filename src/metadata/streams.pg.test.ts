@@ -284,6 +284,19 @@ test("files of a table that failed, or began anew, are refused while the rest of
   assert.deepEqual(await paths(pool, group), ["good.parquet"]);
 });
 
+test("a file of an older generation is refused when its table has a new cut already", async () => {
+  const { metadata, pool, group, table, fence } = await makeStream();
+  await using _ = metadata;
+  await copyAgain(pool, group, table.tableId);
+  await takeCut(pool, { group, fence, tableIds: [table.tableId], lsn: at(120) });
+  const old = await commitBatch(pool, makeBatch(fence, table, 1n, 150));
+  assert.deepEqual(old, { result: "committed", refusedPaths: ["app/t/1.parquet"] });
+  const [anew] = await readTables(pool, group);
+  assert.deepEqual([anew?.state, anew?.generation, anew?.changeFiles, anew?.changeRows], ["streaming", 2, 0, 0]);
+  await commitBatch(pool, makeBatch(fence, anew!, 2n, 160));
+  assert.deepEqual(await paths(pool, group), ["app/t/2.parquet"]);
+});
+
 test("a commit that waits while a table begins anew does not write to it", async () => {
   const { metadata, pool, group, table, fence } = await makeStream();
   await using _ = metadata;
