@@ -2,7 +2,7 @@
 // Wire format: array_send in https://github.com/postgres/postgres/blob/master/src/backend/utils/adt/arrayfuncs.c:
 // int32 dimensions, int32 has-null, uint32 element type, {int32 size, int32 lower bound} per dimension, then the
 // elements, each behind its length.
-import { CELL_EMPTY_LIST, CELL_NULL, CELL_NULL_LIST } from "../parquet/leaf-buffer.ts";
+import { CELL_EMPTY_LIST, CELL_NULL, CELL_NULL_LIST, LeafBuffer } from "../parquet/leaf-buffer.ts";
 import { type Cells, type Encode, type Family, InexactValues, malformed } from "./family.ts";
 
 const HEADER_BYTES = 12;
@@ -10,77 +10,106 @@ const DIMENSION_BYTES = 8;
 
 /** A list whose cells cannot be told by a flat LIST (two dimensions, a lower bound other than 1) keeps its exact text. */
 export function encodeList(element: Family): Encode {
-  const elementCells: Cells = {
-    bytes: new Uint8Array(0),
-    view: new DataView(new ArrayBuffer(0)),
-    positions: new Int32Array(1024),
-    count: 0,
-  };
-  let rowOfElement = new Int32Array(1024);
+  const entries = new ListEntries();
   const elementInexact = new InexactValues();
 
   return (leaf, cells, inexact) => {
     const { bytes, view, positions, count } = cells;
-    elementCells.bytes = bytes;
-    elementCells.view = view;
-    let entries = 0;
-    const add = (row: number, position: number, first: boolean): void => {
-      if (entries === rowOfElement.length) {
-        elementCells.positions = doubled(elementCells.positions);
-        rowOfElement = doubled(rowOfElement);
-      }
-      elementCells.positions[entries] = position;
-      rowOfElement[entries] = row;
-      leaf.reserveEntries(entries + 1);
-      leaf.repetitions[leaf.entryCount + entries] = first ? 0 : 1;
-      entries++;
-    };
-
+    entries.cells.bytes = bytes;
+    entries.cells.view = view;
+    entries.cells.count = 0;
     for (let row = 0; row < count; row++) {
       const at = positions[row]!;
-      if (at < 0) {
-        add(row, CELL_NULL_LIST, true);
-        continue;
-      }
-      const dimensions = dimensionCount(view, at);
-      if (dimensions === 0) {
-        add(row, CELL_EMPTY_LIST, true);
-        continue;
-      }
-      const lowerBound = view.getInt32(at + 4 + HEADER_BYTES + 4);
-      if (dimensions > 1 || lowerBound !== 1) inexact.add(row, formatList(element, bytes, view, at + 4));
-      if (dimensions > 1) {
-        add(row, CELL_NULL_LIST, true);
-        continue;
-      }
-      const size = view.getInt32(at + 4 + HEADER_BYTES);
-      const end = at + 4 + view.getInt32(at);
-      let elementAt = at + 4 + HEADER_BYTES + DIMENSION_BYTES;
-      for (let k = 0; k < size; k++) {
-        const length = elementAt + 4 <= end ? view.getInt32(elementAt) : -2;
-        if (length < -1 || elementAt + 4 + length > end)
-          throw malformed("array", at, `element ${k} ends outside of it`);
-        add(row, length < 0 ? CELL_NULL : elementAt, k === 0);
-        elementAt += 4 + Math.max(0, length);
+      if (at < 0) entries.add(row, CELL_NULL_LIST);
+      else if (!addElements(entries, view, row, at)) {
+        checkElements(element, cells, at);
+        inexact.add(row, formatList(element, bytes, view, at + 4));
       }
     }
-
-    elementCells.count = entries;
-    element.encode(leaf, elementCells, elementInexact);
+    // Only now: making room for more entries does not keep levels that are ahead of the page's count.
+    leaf.reserveEntries(entries.cells.count);
+    leaf.repetitions.set(entries.repetitions.subarray(0, entries.cells.count), leaf.entryCount);
+    element.encode(leaf, entries.cells, elementInexact);
+    if (elementInexact.indexes.length === 0) return;
+    // Several elements of one array may be inexact, and the array is told once, whole.
+    const told = new Set(inexact.indexes);
     for (const index of elementInexact.indexes) {
-      const row = rowOfElement[index]!;
-      // Several elements of one array may be inexact, and the array is told once, whole.
-      if (inexact.indexes.at(-1) === row || inexact.indexes.includes(row)) continue;
+      const row = entries.rows[index]!;
+      if (told.has(row)) continue;
+      told.add(row);
       inexact.add(row, formatList(element, bytes, view, positions[row]! + 4));
     }
     elementInexact.clear();
   };
 }
 
-function doubled(array: Int32Array): Int32Array<ArrayBuffer> {
-  const grown = new Int32Array(array.length * 2);
-  grown.set(array);
-  return grown;
+/** The elements of all rows as cells, each with its row and repetition level. */
+class ListEntries {
+  readonly cells: Cells = {
+    bytes: new Uint8Array(0),
+    view: new DataView(new ArrayBuffer(0)),
+    positions: new Int32Array(1024),
+    count: 0,
+  };
+  rows = new Int32Array(1024);
+  repetitions = new Uint8Array(1024);
+
+  /** The row's only entry. */
+  add(row: number, position: number): void {
+    this.reserve(1);
+    const { cells } = this;
+    cells.positions[cells.count] = position;
+    this.rows[cells.count] = row;
+    this.repetitions[cells.count++] = 0;
+  }
+
+  reserve(count: number): void {
+    const needed = this.cells.count + count;
+    if (needed <= this.rows.length) return;
+    const length = Math.max(needed, this.rows.length * 2);
+    const grown = {
+      positions: new Int32Array(length),
+      rows: new Int32Array(length),
+      repetitions: new Uint8Array(length),
+    };
+    grown.positions.set(this.cells.positions);
+    grown.rows.set(this.rows);
+    grown.repetitions.set(this.repetitions);
+    this.cells.positions = grown.positions;
+    this.rows = grown.rows;
+    this.repetitions = grown.repetitions;
+  }
+}
+
+/** Adds a row's elements, or the code of an empty or NULL list. False when the list cannot tell the whole array. */
+function addElements(entries: ListEntries, view: DataView, row: number, at: number): boolean {
+  const dimensions = dimensionCount(view, at);
+  if (dimensions === 0) {
+    entries.add(row, CELL_EMPTY_LIST);
+    return true;
+  }
+  const count = elementCount(view, at, dimensions);
+  if (dimensions > 1) {
+    entries.add(row, CELL_NULL_LIST);
+    return false;
+  }
+  entries.reserve(count);
+  const { cells, rows, repetitions } = entries;
+  const { positions } = cells;
+  let next = cells.count;
+  let elementAt = at + 4 + HEADER_BYTES + DIMENSION_BYTES;
+  const end = at + 4 + view.getInt32(at);
+  for (let k = 0; k < count; k++) {
+    const length = elementAt + 4 <= end ? view.getInt32(elementAt) : -2;
+    if (length < -1 || elementAt + 4 + length > end) throw elementOutside(at, k);
+    positions[next] = length < 0 ? CELL_NULL : elementAt;
+    rows[next] = row;
+    repetitions[next++] = k === 0 ? 0 : 1;
+    elementAt += length < 0 ? 4 : 4 + length;
+  }
+  if (elementAt !== end) throw malformed("array", at, "there are bytes behind its last element");
+  cells.count = next;
+  return view.getInt32(at + 4 + HEADER_BYTES + 4) === 1;
 }
 
 function dimensionCount(view: DataView, at: number): number {
@@ -90,7 +119,44 @@ function dimensionCount(view: DataView, at: number): number {
   if (dimensions < 0 || dimensions > 6 || length < HEADER_BYTES + dimensions * DIMENSION_BYTES) {
     throw malformed("array", at, `${length} bytes and ${dimensions} dimensions`);
   }
+  if (dimensions === 0 && length !== HEADER_BYTES) throw malformed("array", at, "it is empty and has elements");
   return dimensions;
+}
+
+/** The product of the dimensions. Postgres sends an array with a dimension of none without dimensions. */
+function elementCount(view: DataView, at: number, dimensions: number): number {
+  let count = 1;
+  for (let k = 0; k < dimensions; k++) {
+    const size = view.getInt32(at + 4 + HEADER_BYTES + k * DIMENSION_BYTES);
+    count = size > 0 ? count * size : Number.NaN;
+  }
+  // Each element takes its length field at least.
+  const length = view.getInt32(at);
+  if (!(count * 4 <= length)) throw malformed("array", at, `${count} elements in ${length} bytes`);
+  return count;
+}
+
+/** Checks the elements of an array that is only told as text, by encoding them into a page that is thrown away. */
+function checkElements(element: Family, cells: Cells, at: number): void {
+  const { bytes, view } = cells;
+  const dimensions = dimensionCount(view, at);
+  const count = elementCount(view, at, dimensions);
+  const positions = new Int32Array(count);
+  let elementAt = at + 4 + HEADER_BYTES + dimensions * DIMENSION_BYTES;
+  const end = at + 4 + view.getInt32(at);
+  for (let k = 0; k < count; k++) {
+    const length = elementAt + 4 <= end ? view.getInt32(elementAt) : -2;
+    if (length < -1 || elementAt + 4 + length > end) throw elementOutside(at, k);
+    positions[k] = length < 0 ? CELL_NULL : elementAt;
+    elementAt += length < 0 ? 4 : 4 + length;
+  }
+  if (elementAt !== end) throw malformed("array", at, "there are bytes behind its last element");
+  const scratch = new LeafBuffer({ name: "", fieldId: 0, type: element.type, list: false });
+  element.encode(scratch, { bytes, view, positions, count }, new InexactValues());
+}
+
+function elementOutside(at: number, k: number): Error {
+  return malformed("array", at, `element ${k} ends outside of it`);
 }
 
 /** array_out: braces per dimension, elements quoted where they need it, bounds in front when one is not 1. */

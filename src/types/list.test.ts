@@ -1,0 +1,47 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { makeTestFolder } from "../../test/support/folder.ts";
+import { MemorySink } from "../../test/support/parquet-files.ts";
+import { readEverywhere } from "../../test/support/parquet-readers.ts";
+import { Compressor } from "../parquet/compressor.ts";
+import { ParquetFileWriter } from "../parquet/file-writer.ts";
+import { InexactValues } from "./family.ts";
+import { int4Family } from "./fixed-width.ts";
+import { encodeList, parseList } from "./list.ts";
+
+test("many elements encoded at once keep their rows, whatever room the page had", async () => {
+  const sink = new MemorySink();
+  const column = { name: "a", fieldId: 1, type: int4Family.type, list: true, elementFieldId: 2 };
+  const writer = new ParquetFileWriter(sink, [column], {
+    rowGroupBytes: 1 << 20,
+    createdBy: "pg-flo version 0.0.0 (build test)",
+    compressor: new Compressor(),
+  });
+  const encode = encodeList(int4Family);
+  const expected: (string | null)[][] = [];
+  for (let call = 0; call < 3; call++) {
+    const rows = Array.from({ length: 700 + call * 500 }, (_, row) =>
+      Array.from({ length: row % 7 }, (_, k) => (k === 3 ? null : String(row * 10 + k))),
+    );
+    expected.push(...rows);
+    const wires = rows.map((row) => parseList(int4Family, 23, `{${row.map((item) => item ?? "NULL").join(",")}}`));
+    const positions = new Int32Array(wires.length);
+    const bytes = Buffer.alloc(wires.reduce((size, wire) => size + 4 + wire.length, 0));
+    let at = 0;
+    for (const [row, wire] of wires.entries()) {
+      positions[row] = at;
+      bytes.writeInt32BE(wire.length, at);
+      bytes.set(wire, at + 4);
+      at += 4 + wire.length;
+    }
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    const inexact = new InexactValues();
+    encode(writer.chunks[0]!.leaf, { bytes, view, positions, count: rows.length }, inexact);
+    await writer.endRows(rows.length);
+    assert.deepEqual(inexact.indexes, []);
+  }
+  await writer.finish(new Map());
+  await using folder = await makeTestFolder();
+  const [read] = await readEverywhere(folder, "lists.parquet", sink.bytes());
+  assert.deepEqual(read!.values, expected);
+});
