@@ -58,7 +58,7 @@ export async function copyRange(
   const decoder = new CopyDecoder(range.columns.length);
   let sizeBytes = 0;
   try {
-    await output.open();
+    output.open();
     await connection.copyOut(
       rangeSql(range),
       {
@@ -115,10 +115,10 @@ class RangeOutput {
     this.#range = range;
   }
 
-  async open(): Promise<void> {
+  open(): void {
     const { group, schema, table, rangeNumber, columns } = this.#range;
     const path = copyFilePath(group, schema, table, rangeNumber, randomBytes(6).toString("hex"));
-    this.#file = await TableFile.open(this.#storage, path, [...columns.map((plan) => plan.parquet), EXACT_COLUMN]);
+    this.#file = new TableFile(this.#storage, path, [...columns.map((plan) => plan.parquet), EXACT_COLUMN]);
     const { chunks } = this.#file.writer;
     this.#columns = columns.map((plan, index) => ({
       name: plan.source.name,
@@ -167,7 +167,7 @@ class RangeOutput {
 
   async #exchange(): Promise<void> {
     await this.#close();
-    await this.open();
+    this.open();
   }
 
   async #close(): Promise<void> {

@@ -27,29 +27,36 @@ export interface TableFileFacts {
   readonly columns: readonly ColumnPlan[];
 }
 
+/** The file is created at the storage with its first bytes: a small one needs no handle until it is finished. */
 export class TableFile {
   readonly writer: ParquetFileWriter;
-  readonly #sink: FileSink;
+  readonly path: string;
+  readonly #storage: Storage;
+  #sink: Promise<FileSink> | null = null;
 
-  private constructor(sink: FileSink, columns: readonly ParquetColumn[]) {
-    this.#sink = sink;
+  constructor(storage: Storage, path: string, columns: readonly ParquetColumn[]) {
+    this.#storage = storage;
+    this.path = path;
+    const sink = { write: async (bytes: Uint8Array) => (await this.#open()).write(bytes) };
     this.writer = new ParquetFileWriter(sink, columns, { rowGroupBytes: ROW_GROUP_BYTES, createdBy, compressor });
-  }
-
-  static async open(storage: Storage, path: string, columns: readonly ParquetColumn[]): Promise<TableFile> {
-    return new TableFile(await storage.create(path), columns);
   }
 
   /** Writes the rest and the footer and makes the file durable. */
   async finish(facts: TableFileFacts): Promise<TableFileResult> {
     await this.writer.finish(footerKeyValues(facts));
-    const stored = await this.#sink.finish();
+    const stored = await (await this.#open()).finish();
     return { ...stored, rowCount: this.writer.rowCount };
   }
 
-  /** Drops the file; never throws for a file that already failed. */
-  abort(): Promise<void> {
-    return this.#sink.abort();
+  /** Drops the file, in whatever state it is. */
+  async abort(): Promise<void> {
+    const [opened] = await Promise.allSettled([this.#sink]); // one that could not be created left nothing to drop
+    if (opened.status === "fulfilled") await opened.value?.abort();
+  }
+
+  #open(): Promise<FileSink> {
+    this.#sink ??= this.#storage.create(this.path);
+    return this.#sink;
   }
 }
 

@@ -1,0 +1,54 @@
+// Bytes of change messages, one after the other. Positions into it stay true while it grows.
+import { PgFloError } from "../base/errors.ts";
+
+const FIRST_BYTES = 256 * 1024;
+/** Positions are 32-bit. */
+const MAX_BYTES = 0x7fffffff;
+/** What is kept of a grown arena after a reset. */
+const KEPT_BYTES = 16 * 1024 * 1024;
+
+export class Arena {
+  bytes = new Uint8Array(FIRST_BYTES);
+  view = new DataView(this.bytes.buffer);
+  length = 0;
+
+  /** Copies source[start, end) and gives where it lies. MEMORY_EXCEEDED above 2 GiB. */
+  append(source: Uint8Array, start: number, end: number): number {
+    const size = end - start;
+    const at = this.reserve(size);
+    if (size > 64) {
+      this.bytes.set(source.subarray(start, end), at);
+    } else {
+      const { bytes } = this;
+      for (let k = 0; k < size; k++) bytes[at + k] = source[start + k]!;
+    }
+    return at;
+  }
+
+  /** Takes `size` bytes, to be filled by the caller. */
+  reserve(size: number): number {
+    const at = this.length;
+    if (at + size > this.bytes.length) this.#grow(at + size);
+    this.length = at + size;
+    return at;
+  }
+
+  reset(): void {
+    this.length = 0;
+    if (this.bytes.length > KEPT_BYTES) this.#use(new Uint8Array(KEPT_BYTES));
+  }
+
+  #grow(needed: number): void {
+    if (needed > MAX_BYTES) {
+      throw new PgFloError("MEMORY_EXCEEDED", `transaction, size, more than ${MAX_BYTES} bytes of changes in memory`);
+    }
+    const grown = new Uint8Array(Math.min(MAX_BYTES, Math.max(this.bytes.length * 2, needed)));
+    grown.set(this.bytes.subarray(0, this.length));
+    this.#use(grown);
+  }
+
+  #use(bytes: Uint8Array<ArrayBuffer>): void {
+    this.bytes = bytes;
+    this.view = new DataView(bytes.buffer);
+  }
+}

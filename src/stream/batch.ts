@@ -1,0 +1,182 @@
+// The open batch of a stream: whole transactions, one file per table, durable at once or not at all.
+// It encodes and finishes files; committing them to the manifest is the stream's.
+import type { Lsn } from "../base/lsn.ts";
+import { LSN_ZERO } from "../base/lsn.ts";
+import { streamFilePath } from "../storage/paths.ts";
+import type { Storage } from "../storage/storage.ts";
+import { TableFile, type TableFileResult } from "../types/table-file.ts";
+import type { Arena } from "./arena.ts";
+import type { ConsolidatedRows } from "./consolidate.ts";
+import type { StreamRelation, StreamTable } from "./stream-table.ts";
+import { PendingRows, SLICE_ROWS, streamFileColumns, TableRowEncoder } from "./table-rows.ts";
+import { grown } from "./transaction-store.ts";
+
+/** Postgres counts time from 2000-01-01, Unix from 1970-01-01. */
+const POSTGRES_EPOCH_US = 946_684_800_000_000n;
+
+export interface BatchOptions {
+  readonly group: string;
+  /** `<stream>.<epoch>.<batch>`: the epoch keeps a replaced worker's files apart. */
+  readonly name: string;
+  readonly storage: Storage;
+  readonly fileSizeBytes: number;
+}
+
+export interface FinishedFile extends TableFileResult {
+  readonly table: StreamTable;
+  readonly lsnStart: Lsn;
+  readonly lsnEnd: Lsn;
+  readonly inexactValues: number;
+}
+
+/** One per relation: a table whose Relation message changed in mid-batch has files of both. */
+interface TableBatch {
+  readonly relation: StreamRelation;
+  readonly rows: PendingRows;
+  encoder: TableRowEncoder | null;
+  lsnStart: Lsn;
+  lsnEnd: Lsn;
+}
+
+export class Batch implements ConsolidatedRows {
+  readonly #options: BatchOptions;
+  readonly #tables = new Map<StreamRelation, TableBatch>();
+  #fileCount = 0;
+  #encoding: Promise<void> = Promise.resolve();
+  readonly #finished: Promise<FinishedFile>[] = [];
+  // Columns of the transactions whose rows are pending.
+  #transactionCount = 0;
+  #lsn = halves(256);
+  #xid = halves(256);
+  #timestamp = halves(256);
+  #commitTime = new Date(0);
+  #currentLsn: Lsn = LSN_ZERO;
+  /** Rows that are not encoded yet. */
+  pendingRows = 0;
+  /** Rows added in all. */
+  rowCount = 0;
+
+  constructor(options: BatchOptions) {
+    this.#options = options;
+  }
+
+  get empty(): boolean {
+    return this.rowCount === 0;
+  }
+
+  /** The next rows belong to this transaction. Time is microseconds since 2000-01-01. */
+  beginTransaction(commitLsn: Lsn, xid: number, commitTimeUs: bigint): void {
+    const index = this.#transactionCount++;
+    if (index === this.#lsn.high.length) this.#growTransactions();
+    const unixUs = commitTimeUs + POSTGRES_EPOCH_US;
+    setHalves(this.#lsn, index, commitLsn);
+    setHalves(this.#xid, index, BigInt(xid));
+    setHalves(this.#timestamp, index, unixUs);
+    this.#currentLsn = commitLsn;
+    this.#commitTime = new Date(Number(unixUs / 1000n));
+  }
+
+  row(relation: StreamRelation, operation: number, newTuple: number, oldTuple: number, sequence: number): void {
+    const batch = this.#tables.get(relation) ?? this.#open(relation);
+    if (this.#currentLsn < batch.lsnStart) batch.lsnStart = this.#currentLsn;
+    if (this.#currentLsn > batch.lsnEnd) batch.lsnEnd = this.#currentLsn;
+    batch.rows.add(operation, newTuple, oldTuple, this.#transactionCount - 1, sequence);
+    this.pendingRows++;
+    this.rowCount++;
+  }
+
+  /** Encodes all pending rows, whose tuples lie in `arena`, waiting where the storage is behind. One call at a time. */
+  encodePending(arena: Arena): Promise<void> {
+    this.#encoding = this.#encoding.then(() => this.#encodeAll(arena));
+    return this.#encoding;
+  }
+
+  async #encodeAll(arena: Arena): Promise<void> {
+    for (const batch of this.#tables.values()) {
+      for (let from = 0; from < batch.rows.count; from += SLICE_ROWS) {
+        const to = Math.min(from + SLICE_ROWS, batch.rows.count);
+        const wait = this.#encode(batch, from, to, arena);
+        if (wait) await wait;
+      }
+      batch.rows.count = 0;
+    }
+    this.pendingRows = 0;
+    this.#transactionCount = 0;
+  }
+
+  /** Finishes every file. Pending rows must be encoded before. */
+  async finish(): Promise<FinishedFile[]> {
+    for (const batch of this.#tables.values()) this.#finishFile(batch);
+    return Promise.all(this.#finished);
+  }
+
+  /** Drops every file of the batch. */
+  async abort(): Promise<void> {
+    for (const batch of this.#tables.values()) await batch.encoder?.file.abort();
+    for (const outcome of await Promise.allSettled(this.#finished)) {
+      if (outcome.status === "fulfilled") await this.#options.storage.remove(outcome.value.path);
+    }
+  }
+
+  #open(relation: StreamRelation): TableBatch {
+    const lsnStart = this.#currentLsn;
+    const opened = { relation, rows: new PendingRows(), encoder: null, lsnStart, lsnEnd: lsnStart };
+    this.#tables.set(relation, opened);
+    return opened;
+  }
+
+  #encode(batch: TableBatch, from: number, to: number, arena: Arena): Promise<void> | undefined {
+    const transactions = { lsn: this.#lsn, xid: this.#xid, timestamp: this.#timestamp };
+    const encoder = batch.encoder ?? this.#openFile(batch);
+    const wait = encoder.encode(batch.relation, batch.rows, from, to, transactions, arena);
+    if (encoder.file.writer.writtenBytes >= this.#options.fileSizeBytes) this.#finishFile(batch);
+    return wait;
+  }
+
+  #openFile(batch: TableBatch): TableRowEncoder {
+    const { group, name, storage } = this.#options;
+    const { table } = batch.relation;
+    const path = streamFilePath(group, table.schema, table.name, this.#commitTime, name, this.#fileCount++);
+    batch.encoder = new TableRowEncoder(table, new TableFile(storage, path, streamFileColumns(table)));
+    return batch.encoder;
+  }
+
+  #finishFile(batch: TableBatch): void {
+    const { encoder, lsnStart, lsnEnd } = batch;
+    const { table } = batch.relation;
+    if (!encoder) return;
+    batch.encoder = null;
+    const facts = {
+      kind: "stream",
+      schemaVersion: table.schemaVersion,
+      lsnStart,
+      lsnEnd,
+      columns: table.columns,
+    } as const;
+    const finished = encoder.file
+      .finish(facts)
+      .then((file) => ({ ...file, table, lsnStart, lsnEnd, inexactValues: encoder.inexactCount }));
+    finished.catch(() => encoder.file.abort()); // the failure itself is met by finish or abort
+    this.#finished.push(finished);
+  }
+
+  #growTransactions(): void {
+    const size = this.#lsn.high.length * 2;
+    const grow = ({ high, low }: { high: Int32Array; low: Int32Array }) => ({
+      high: grown(high, size),
+      low: grown(low, size),
+    });
+    this.#lsn = grow(this.#lsn);
+    this.#xid = grow(this.#xid);
+    this.#timestamp = grow(this.#timestamp);
+  }
+}
+
+function halves(count: number): { high: Int32Array; low: Int32Array } {
+  return { high: new Int32Array(count), low: new Int32Array(count) };
+}
+
+function setHalves(target: { high: Int32Array; low: Int32Array }, index: number, value: bigint): void {
+  target.high[index] = Number(BigInt.asIntN(32, value >> 32n));
+  target.low[index] = Number(BigInt.asIntN(32, value));
+}

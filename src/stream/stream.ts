@@ -1,0 +1,328 @@
+// One stream: reads the log from the slot, brings transactions together in batches, makes batches durable in order.
+// It only wires: what a change means is decided in change-reader and consolidate, what a file holds in batch.
+//
+//   read ──> open transaction ──COMMIT──> open batch ──age or size──> files ──> manifest and position ──> confirmed
+//
+// The next batch fills while the last one is finished; a third one makes reading wait. Everything up to the position is
+// durable, and only the position is confirmed to the slot. A crash anywhere repeats what is above the position.
+import { PgFloError } from "../base/errors.ts";
+import type { Log } from "../base/log.ts";
+import { type Lsn, lsn } from "../base/lsn.ts";
+import { PgoutputParser } from "../postgres/pgoutput.ts";
+import type { ReplicationConnection, ReplicationHandler } from "../postgres/replication.ts";
+import type { Storage } from "../storage/storage.ts";
+import type { Arena } from "./arena.ts";
+import { Batch, type FinishedFile } from "./batch.ts";
+import { ChangeReader, type CommittedTransaction } from "./change-reader.ts";
+import { Consolidator } from "./consolidate.ts";
+import type { StreamProgress } from "./stream-state.ts";
+import type { StreamTable } from "./stream-table.ts";
+
+/** Pending rows are encoded above this: their tuples fit into the processor's cache, or nearly. */
+const ENCODE_BYTES = 4 * 1024 * 1024;
+const TICK_MS = 50;
+/** How long an idle stream waits before it writes its position down: a write is WAL of its own. */
+const IDLE_POSITION_MS = 10_000;
+
+/** What makes a stream's work durable; the worker binds it to the fence of its lease. */
+export interface StreamCommits {
+  /** Files into the manifest and the position moved, at once. Retries by itself; rejects when it was fenced out. */
+  batch(number: bigint, position: Lsn, files: readonly FinishedFile[]): Promise<void>;
+  /** The position of an idle stream. */
+  position(batch: bigint, position: Lsn): Promise<void>;
+  /** A table stops; durable before any later batch is. */
+  tableFailed(table: StreamTable, reason: string): Promise<void>;
+}
+
+export interface StreamOptions {
+  readonly group: string;
+  readonly stream: number;
+  readonly epoch: bigint;
+  readonly slot: string;
+  readonly publications: readonly string[];
+  readonly position: Lsn;
+  /** Number of the newest committed batch. */
+  readonly batch: bigint;
+  /** By relation OID. A table's `cut` is changed by `cutTaken`. */
+  readonly tables: ReadonlyMap<number, StreamTable>;
+  readonly binary: boolean;
+  readonly storage: Storage;
+  readonly flushIntervalMs: number;
+  readonly fileSizeBytes: number;
+  readonly commits: StreamCommits;
+  readonly progress: StreamProgress;
+  readonly log: Log;
+}
+
+export class Stream {
+  readonly #options: StreamOptions;
+  readonly #connection: ReplicationConnection;
+  readonly #reader: ChangeReader;
+  readonly #consolidator = new Consolidator();
+  readonly #stop = new AbortController();
+  #batchNumber: bigint;
+  #batch: Batch;
+  #batchSince = 0;
+  #batchBytes = 0;
+  #reached: Lsn;
+  #reachedTimeUs = 0n;
+  #idleSince = 0;
+  /** Settles when every closed batch is durable; rejects with the first failure. */
+  #closing: Promise<void> = Promise.resolve();
+  #closingCount = 0;
+  /** Closed batches whose tuples still lie in the arena. */
+  #encodingCount = 0;
+  #failures: Promise<void> = Promise.resolve();
+  #newCuts: { readonly tables: readonly StreamTable[]; readonly cut: Lsn }[] = [];
+  #flushNow = false;
+  #failure: unknown = null;
+
+  /** The connection is used for this one stream, and closed at its end. */
+  constructor(connection: ReplicationConnection, options: StreamOptions) {
+    this.#connection = connection;
+    this.#options = options;
+    this.#batchNumber = options.batch;
+    this.#reached = options.position;
+    this.#batch = this.#newBatch();
+    this.#reader = new ChangeReader(options.tables, options.position, {
+      committed: (transaction) => this.#committed(transaction),
+      reached: (position, commitTimeUs) => this.#advance(position, commitTimeUs),
+      tableFailed: (table, reason) => this.#tableFailed(table, reason),
+    });
+  }
+
+  /** Runs until the signal, then finishes what it has read. Rejects with what ended it. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { slot, position, publications, binary } = this.#options;
+    const stop = AbortSignal.any([signal, this.#stop.signal]);
+    const ticker = setInterval(() => this.#tick(), TICK_MS);
+    try {
+      const protoVersion = protocolVersion(this.#connection.serverVersion);
+      const start = { slot, protoVersion, startLsn: lsn(position + 1n), publicationNames: publications };
+      await this.#connection.start({ ...start, binary, messages: true }, this.#handler(), stop);
+      if (this.#failure === null) this.#close();
+    } catch (error) {
+      this.#failure ??= error;
+    } finally {
+      clearInterval(ticker);
+    }
+    await this.#settle();
+    await this.#connection.close();
+    if (this.#failure !== null) throw this.#failure;
+  }
+
+  /** The cut of awaited tables is known, and stored: it is taken at the next transaction's edge. */
+  cutTaken(tables: readonly StreamTable[], cut: Lsn): void {
+    this.#newCuts.push({ tables, cut });
+  }
+
+  /** Makes durable what has been read, without waiting for the flush interval. */
+  flush(): void {
+    this.#flushNow = true;
+  }
+
+  // Held changes from the cut on go into a batch of their own: their tuples lie in another arena.
+  #takeCut(tables: readonly StreamTable[], cut: Lsn): void {
+    for (const table of tables) table.cut = cut;
+    const held = this.#reader.takeHeld();
+    this.#close();
+    const batch = this.#newBatch();
+    for (const transaction of held) {
+      if (transaction.commitLsn < cut) continue;
+      this.#consolidate(batch, transaction);
+    }
+    this.#finishBatch(batch, this.#reader.heldArena);
+  }
+
+  #handler(): ReplicationHandler {
+    const reader = this.#reader;
+    const parser = new PgoutputParser(reader);
+    return {
+      data: (bytes, view, start, end) => {
+        reader.bytes = bytes;
+        parser.parse(bytes, view, start, end);
+        this.#batchBytes += end - start;
+      },
+      keepalive: (walEnd) => {
+        // A commit record may still start at walEnd itself.
+        if (!reader.inTransaction && walEnd > 0n) this.#advance(lsn(walEnd - 1n), this.#reachedTimeUs);
+      },
+      chunk: () => this.#endChunk(),
+    };
+  }
+
+  #committed(transaction: CommittedTransaction): void {
+    if (this.#batch.empty) this.#batchSince = performance.now();
+    this.#consolidate(this.#batch, transaction);
+  }
+
+  #consolidate(batch: Batch, { store, commitLsn, xid, commitTimeUs }: CommittedTransaction): void {
+    const { progress } = this.#options;
+    const rowsBefore = batch.rowCount;
+    batch.beginTransaction(commitLsn, xid, commitTimeUs);
+    this.#consolidator.consolidate(store, batch);
+    progress.transactionCount++;
+    progress.changeCount += store.count;
+    progress.rowCount += batch.rowCount - rowsBefore;
+  }
+
+  #advance(position: Lsn, commitTimeUs: bigint): void {
+    if (position <= this.#reached) return;
+    this.#reached = position;
+    this.#reachedTimeUs = commitTimeUs;
+    this.#options.progress.reached = position;
+  }
+
+  /** After each piece of what was received. A promise holds reading back. */
+  #endChunk(): Promise<void> | undefined {
+    this.#takeNewCuts();
+    if (this.#batchDue()) {
+      // One batch may be on its way while the next fills; with two, reading waits.
+      if (this.#closingCount > 0) return this.#waitAndClose();
+      this.#close();
+    }
+    if (this.#reader.arena.length < ENCODE_BYTES || this.#batch.pendingRows === 0) {
+      this.#resetArena();
+      return undefined;
+    }
+    return this.#encode();
+  }
+
+  async #waitAndClose(): Promise<void> {
+    await this.#closing;
+    this.#close();
+    await this.#encode();
+  }
+
+  async #encode(): Promise<void> {
+    await this.#batch.encodePending(this.#reader.arena);
+    this.#resetArena();
+  }
+
+  #takeNewCuts(): void {
+    if (this.#newCuts.length === 0 || this.#reader.inTransaction) return;
+    for (const { tables, cut } of this.#newCuts.splice(0)) this.#takeCut(tables, cut);
+  }
+
+  #resetArena(): void {
+    const { arena, inTransaction } = this.#reader;
+    if (!inTransaction && this.#batch.pendingRows === 0 && this.#encodingCount === 0) arena.reset();
+  }
+
+  #batchDue(): boolean {
+    if (this.#batch.empty) return false;
+    if (this.#flushNow) return true;
+    const { flushIntervalMs, fileSizeBytes } = this.#options;
+    return this.#batchBytes >= fileSizeBytes || performance.now() - this.#batchSince >= flushIntervalMs;
+  }
+
+  #tick(): void {
+    if (this.#failure !== null) return;
+    this.#takeNewCuts();
+    if (this.#closingCount > 0) return;
+    if (this.#batchDue()) this.#close();
+    else if (this.#batch.empty) this.#noteIdlePosition();
+  }
+
+  /** Closes the open batch: what comes next belongs to another one. */
+  #close(): void {
+    const batch = this.#batch;
+    this.#flushNow = false;
+    if (batch.empty) return;
+    this.#batch = this.#newBatch();
+    this.#batchBytes = 0;
+    this.#finishBatch(batch, this.#reader.arena);
+  }
+
+  #finishBatch(batch: Batch, arena: Arena): void {
+    if (batch.empty) return;
+    const number = ++this.#batchNumber;
+    const position = this.#reached;
+    const timeUs = this.#reachedTimeUs;
+    const before = this.#closing;
+    this.#closingCount++;
+    this.#closing = this.#makeDurable(batch, arena, before, number, position)
+      .then(() => this.#durable(position, timeUs))
+      .finally(() => this.#closingCount--);
+    this.#closing.catch((error: unknown) => this.#fail(error));
+  }
+
+  async #makeDurable(batch: Batch, arena: Arena, before: Promise<void>, number: bigint, position: Lsn): Promise<void> {
+    try {
+      this.#encodingCount++;
+      await batch.encodePending(arena).finally(() => this.#encodingCount--);
+      if (arena === this.#reader.heldArena && !this.#reader.holding) arena.reset();
+      const files = await batch.finish();
+      await before;
+      await this.#failures;
+      await this.#options.commits.batch(number, position, files);
+      this.#options.progress.batchCount++;
+    } catch (error) {
+      // Files of a commit whose outcome is not known must stay: they may be in the manifest. Orphans go by age.
+      throw toStreamError(error, number);
+    }
+  }
+
+  #durable(position: Lsn, timeUs: bigint): void {
+    const { progress } = this.#options;
+    progress.position = position;
+    progress.positionTimeUs = timeUs;
+    this.#idleSince = performance.now();
+    this.#connection.confirm(lsn(position + 1n));
+  }
+
+  /** Nothing was written for a while and the log went on: the position follows, so that the server keeps no WAL. */
+  #noteIdlePosition(): void {
+    const { progress, commits, flushIntervalMs } = this.#options;
+    const position = this.#reached;
+    const waitMs = this.#flushNow ? 0 : Math.min(IDLE_POSITION_MS, flushIntervalMs);
+    if (position <= progress.position || this.#reader.inTransaction || performance.now() - this.#idleSince < waitMs)
+      return;
+    const timeUs = this.#reachedTimeUs;
+    this.#flushNow = false;
+    this.#closingCount++;
+    this.#closing = this.#closing
+      .then(() => commits.position(this.#batchNumber, position))
+      .then(() => this.#durable(position, timeUs))
+      .finally(() => this.#closingCount--);
+    this.#closing.catch((error: unknown) => this.#fail(error));
+  }
+
+  #tableFailed(table: StreamTable, reason: string): void {
+    this.#failures = this.#failures.then(() => this.#options.commits.tableFailed(table, reason));
+    this.#failures.catch((error: unknown) => this.#fail(error));
+  }
+
+  #newBatch(): Batch {
+    const { group, stream, epoch, storage, fileSizeBytes } = this.#options;
+    const number = String(this.#batchNumber + 1n).padStart(10, "0");
+    return new Batch({ group, name: `${stream}-${epoch}-${number}`, storage, fileSizeBytes });
+  }
+
+  #fail(error: unknown): void {
+    this.#failure ??= error;
+    this.#stop.abort();
+  }
+
+  async #settle(): Promise<void> {
+    const [outcome] = await Promise.allSettled([this.#closing, this.#failures]);
+    if (outcome.status === "rejected") this.#failure ??= outcome.reason;
+    if (!this.#batch.empty) await this.#batch.abort();
+  }
+}
+
+function protocolVersion(serverVersion: number): 2 | 3 | 4 {
+  if (serverVersion >= 160000) return 4;
+  return serverVersion >= 150000 ? 3 : 2;
+}
+
+function toStreamError(error: unknown, batch: bigint): unknown {
+  if (error instanceof PgFloError) return error;
+  return new PgFloError(
+    "INTERNAL",
+    `finish batch ${batch}, ${error instanceof Error ? error.message : String(error)}`,
+    {
+      cause: error,
+    },
+  );
+}

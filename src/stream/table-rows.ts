@@ -1,0 +1,237 @@
+// Rows of one table that are waiting to be encoded, and the file of the open batch that they go into.
+
+import { PgFloError } from "../base/errors.ts";
+import { CELL_NULL } from "../parquet/leaf-buffer.ts";
+import { tupleKind } from "../postgres/tuple.ts";
+import type { Cells } from "../types/family.ts";
+import { oldColumn } from "../types/registry.ts";
+import { type EncodedColumn, EXACT_COLUMN, ExactColumn } from "../types/row-encoder.ts";
+import type { TableFile } from "../types/table-file.ts";
+import type { Arena } from "./arena.ts";
+import {
+  appendConstant,
+  appendNames,
+  appendNumbers,
+  appendOfTransactions,
+  appendOperations,
+  type Halves,
+  ownColumns,
+} from "./own-columns.ts";
+import type { StreamRelation, StreamTable } from "./stream-table.ts";
+import { grown, OPERATION_DELETE } from "./transaction-store.ts";
+import { firstColumn, nextColumn } from "./tuple-reader.ts";
+
+/** Rows that are encoded in one go. */
+export const SLICE_ROWS = 4096;
+
+/** What a row says of its transaction. */
+export interface TransactionColumns {
+  readonly lsn: Halves;
+  readonly xid: Halves;
+  readonly timestamp: Halves;
+}
+
+/** The columns of a table's stream files: its own, pg-flo's, `_pg_flo_exact`, then `_old_` twins. */
+export function streamFileColumns(table: StreamTable): ReturnType<typeof oldColumn>[] {
+  const old = oldPlanIndexes(table).map((index) => oldColumn(table.columns[index]!));
+  return [...table.columns.map((plan) => plan.parquet), ...ownColumns, EXACT_COLUMN, ...old];
+}
+
+/** Indexes of the columns that have an `_old_` twin: the identity's, or all under REPLICA IDENTITY FULL. */
+function oldPlanIndexes(table: StreamTable): number[] {
+  const { identity, columns } = table;
+  if (identity.kind === "none") return [];
+  const keys = new Set(identity.columns);
+  return columns.flatMap((plan, index) => (identity.kind === "full" || keys.has(plan.source.name) ? [index] : []));
+}
+
+/** Parallel arrays, one entry per row. Tuples are positions in the arena that `encode` is given. */
+export class PendingRows {
+  count = 0;
+  operations = new Uint8Array(64);
+  newTuples = new Int32Array(64);
+  oldTuples = new Int32Array(64);
+  transactions = new Int32Array(64);
+  sequences = new Int32Array(64);
+
+  add(operation: number, newTuple: number, oldTuple: number, transaction: number, sequence: number): void {
+    const index = this.count;
+    if (index === this.operations.length) this.#grow();
+    this.operations[index] = operation;
+    this.newTuples[index] = newTuple;
+    this.oldTuples[index] = oldTuple;
+    this.transactions[index] = transaction;
+    this.sequences[index] = sequence;
+    this.count = index + 1;
+  }
+
+  #grow(): void {
+    const size = this.operations.length * 2;
+    const operations = new Uint8Array(size);
+    operations.set(this.operations);
+    this.operations = operations;
+    this.newTuples = grown(this.newTuples, size);
+    this.oldTuples = grown(this.oldTuples, size);
+    this.transactions = grown(this.transactions, size);
+    this.sequences = grown(this.sequences, size);
+  }
+}
+
+/** Encodes rows of one table into one file. */
+export class TableRowEncoder {
+  readonly file: TableFile;
+  readonly #table: StreamTable;
+  readonly #oldPlans: readonly number[];
+  readonly #exact: ExactColumn;
+  readonly #columns: readonly EncodedColumn[];
+  readonly #oldColumns: readonly EncodedColumn[];
+  // One array of positions per column, reused for every slice.
+  readonly #positions: readonly Int32Array[];
+  readonly #oldPositions: readonly Int32Array[];
+  readonly #unchanged = new Map<number, string[]>();
+  readonly #schemaName: Uint8Array;
+  readonly #tableName: Uint8Array;
+
+  constructor(table: StreamTable, file: TableFile) {
+    this.file = file;
+    this.#table = table;
+    this.#oldPlans = oldPlanIndexes(table);
+    const { chunks } = file.writer;
+    const exactIndex = table.columns.length + ownColumns.length;
+    this.#exact = new ExactColumn(chunks[exactIndex]!);
+    this.#columns = table.columns.map((plan, index) => ({
+      name: plan.source.name,
+      chunk: chunks[index]!,
+      encode: plan.encode,
+    }));
+    this.#oldColumns = this.#oldPlans.map((planIndex, index) => ({
+      name: `_old_${table.columns[planIndex]!.source.name}`,
+      chunk: chunks[exactIndex + 1 + index]!,
+      encode: table.columns[planIndex]!.encode,
+    }));
+    this.#positions = table.columns.map(() => new Int32Array(SLICE_ROWS));
+    this.#oldPositions = this.#oldPlans.map(() => new Int32Array(SLICE_ROWS));
+    this.#schemaName = new TextEncoder().encode(table.schema);
+    this.#tableName = new TextEncoder().encode(table.name);
+  }
+
+  /** Inexact values so far. */
+  get inexactCount(): number {
+    let count = 0;
+    for (const values of this.#exact.counts.values()) count += values;
+    return count;
+  }
+
+  /** Encodes rows[from, to), at most SLICE_ROWS; a promise means that the file wants the caller to wait. */
+  encode(
+    relation: StreamRelation,
+    rows: PendingRows,
+    from: number,
+    to: number,
+    transactions: TransactionColumns,
+    arena: Arena,
+  ): Promise<void> | undefined {
+    const count = to - from;
+    for (const positions of this.#positions) positions.fill(CELL_NULL, 0, count);
+    for (const positions of this.#oldPositions) positions.fill(CELL_NULL, 0, count);
+    for (let row = 0; row < count; row++) this.#locate(relation, rows, from + row, row, arena);
+    // Only now: locating may have moved the arena's bytes.
+    const cells: Cells = { bytes: arena.bytes, view: arena.view, positions: new Int32Array(0), count };
+    for (let index = 0; index < this.#columns.length; index++) {
+      cells.positions = this.#positions[index]!;
+      this.#exact.encode(this.#columns[index]!, cells);
+    }
+    for (let index = 0; index < this.#oldColumns.length; index++) {
+      cells.positions = this.#oldPositions[index]!;
+      this.#exact.encode(this.#oldColumns[index]!, cells);
+    }
+    this.#appendOwn(rows, from, to, transactions);
+    this.#exact.endRows(count);
+    return this.file.writer.endRows(count);
+  }
+
+  #locate(relation: StreamRelation, rows: PendingRows, index: number, row: number, arena: Arena): void {
+    const newTuple = rows.newTuples[index]!;
+    const oldTuple = rows.oldTuples[index]!;
+    if (newTuple >= 0) {
+      this.#locateTuple(relation, newTuple, row, arena, this.#positions, null);
+    } else if (rows.operations[index] === OPERATION_DELETE) {
+      // The identity stands in the table's own columns too; without a key the whole row is the identity.
+      const keys = relation.consolidation === "identity" ? relation.keyColumns : null;
+      this.#locateTuple(relation, oldTuple, row, arena, this.#positions, keys);
+    }
+    if (oldTuple >= 0) this.#locateOld(relation, oldTuple, row, arena);
+  }
+
+  /** Notes where each column's value is; `only`: relation columns to take, null for all. */
+  #locateTuple(
+    relation: StreamRelation,
+    tuple: number,
+    row: number,
+    arena: Arena,
+    positions: readonly Int32Array[],
+    only: Int32Array | null,
+  ): void {
+    let at = firstColumn(tuple);
+    for (let column = 0; column < relation.columnCount; column++) {
+      const plan = relation.planOf[column]!;
+      const end = nextColumn(arena.view, at);
+      if (plan >= 0 && (only === null || only.includes(column))) {
+        positions[plan]![row] = this.#locateValue(plan, row, at, arena);
+      }
+      at = end;
+    }
+  }
+
+  #locateOld(relation: StreamRelation, tuple: number, row: number, arena: Arena): void {
+    let at = firstColumn(tuple);
+    for (let column = 0; column < relation.columnCount; column++) {
+      const plan = relation.planOf[column]!;
+      const end = nextColumn(arena.view, at);
+      const old = plan < 0 ? -1 : this.#oldPlans.indexOf(plan);
+      if (old >= 0) this.#oldPositions[old]![row] = this.#locateValue(plan, row, at, arena);
+      at = end;
+    }
+  }
+
+  /** The position of the value at its kind byte. A value that came as text and has a family becomes binary here. */
+  #locateValue(plan: number, row: number, at: number, arena: Arena): number {
+    const kind = arena.view.getUint8(at);
+    if (kind === tupleKind.null) return CELL_NULL;
+    const { source, binary, parse } = this.#table.columns[plan]!;
+    if (kind === tupleKind.unchanged) {
+      const names = this.#unchanged.get(row);
+      if (names) names.push(source.name);
+      else this.#unchanged.set(row, [source.name]);
+      return CELL_NULL;
+    }
+    if (binary === (kind === tupleKind.binary)) return at + 1;
+    if (!binary) {
+      throw new PgFloError(
+        "NEEDS_TEXT",
+        `stream, ${this.#table.schema}.${this.#table.name}, column ${source.name} of type ${source.typeName} came in binary`,
+      );
+    }
+    const length = arena.view.getInt32(at + 1);
+    const text = Buffer.from(arena.bytes.buffer, at + 5, length).toString("utf8");
+    const parsed = parse(text);
+    const position = arena.reserve(4 + parsed.length);
+    arena.view.setInt32(position, parsed.length);
+    arena.bytes.set(parsed, position + 4);
+    return position;
+  }
+
+  #appendOwn(rows: PendingRows, from: number, to: number, transactions: TransactionColumns): void {
+    const first = this.#table.columns.length;
+    const leaf = (index: number) => this.file.writer.chunks[first + index]!.leaf;
+    appendOperations(leaf(0), rows.operations, from, to);
+    appendOfTransactions(leaf(1), transactions.lsn, rows.transactions, from, to);
+    appendNumbers(leaf(2), rows.sequences, from, to);
+    appendOfTransactions(leaf(3), transactions.xid, rows.transactions, from, to);
+    appendOfTransactions(leaf(4), transactions.timestamp, rows.transactions, from, to);
+    appendConstant(leaf(5), this.#schemaName, to - from);
+    appendConstant(leaf(6), this.#tableName, to - from);
+    for (let row = 0; row < to - from; row++) appendNames(leaf(7), this.#unchanged.get(row));
+    this.#unchanged.clear();
+  }
+}
