@@ -54,6 +54,7 @@ export const errorPolicies = {
   },
   GROUP_MISSING: { action: "stop-worker", fix: "run pg-flo init or pg-flo replicate first" },
   MEMORY_EXCEEDED: { action: "stop-worker", fix: "raise stream.memory; nothing was acknowledged to the server" },
+  QUERY_FAILED: { action: "stop-worker", fix: "correct the query and run it again" },
   UNEQUAL: { action: "stop-worker", fix: "the mirror differs from the source; keep the files and report it" },
   EMBEDDED_POSTGRES_FAILED: {
     action: "stop-worker",
