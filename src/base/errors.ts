@@ -77,14 +77,17 @@ export interface PgFloErrorOptions {
 /** Message form: `[CODE] subject, what, fact; fix`. Messages and facts never hold secrets or row values. */
 export class PgFloError extends Error {
   readonly code: ErrorCode;
+  /** The message without code and fix. */
+  readonly description: string;
   readonly fix: string;
   readonly facts: ErrorFacts;
 
-  constructor(code: ErrorCode, message: string, options: PgFloErrorOptions = {}) {
+  constructor(code: ErrorCode, description: string, options: PgFloErrorOptions = {}) {
     const fix = options.fix ?? errorPolicies[code].fix;
-    super(`[${code}] ${message}; ${fix}`, options.cause === undefined ? undefined : { cause: options.cause });
+    super(`[${code}] ${description}; ${fix}`, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = "PgFloError";
     this.code = code;
+    this.description = description;
     this.fix = fix;
     this.facts = options.facts ?? {};
   }

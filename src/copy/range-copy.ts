@@ -1,6 +1,7 @@
 // Copies one range of heap blocks: COPY binary from the server, values into column pages in place, one file or more.
 import { randomBytes } from "node:crypto";
 import { escapeIdentifier } from "pg";
+import { PgFloError } from "../base/errors.ts";
 import type { Lsn } from "../base/lsn.ts";
 import type { ColumnChunk } from "../parquet/column-chunk.ts";
 import type { RawConnection } from "../postgres/raw-connection.ts";
@@ -21,9 +22,9 @@ export interface RangeCopy {
   readonly heapSchema: string;
   readonly heapName: string;
   readonly rangeNumber: number;
-  readonly blockFrom: bigint;
+  readonly blockFrom: number;
   /** Null: to the end of the table. */
-  readonly blockTo: bigint | null;
+  readonly blockTo: number | null;
   readonly columns: readonly ColumnPlan[];
   readonly schemaVersion: number;
   /** The consistent point of the snapshot that is read. */
@@ -36,8 +37,7 @@ export interface RangeResult {
   readonly rowCount: number;
   /** Bytes of COPY data. */
   readonly sizeBytes: number;
-  /** Inexact values by column name. */
-  readonly inexact: Readonly<Record<string, number>>;
+  readonly inexactCount: number;
 }
 
 /** What has come so far; read by whoever shows progress. */
@@ -46,43 +46,62 @@ export interface CopyProgress {
   sizeBytes: number;
 }
 
-/** Reads the range and makes its files durable; nothing is in the manifest yet. A failure leaves no file behind. */
+/** A range that is read; its last file is not finished yet, and nothing is in the manifest. */
+export interface ReadRange {
+  /** Makes the files durable. A failure leaves none behind. */
+  finish(): Promise<RangeResult>;
+  /** Drops them. */
+  abort(): Promise<void>;
+}
+
+/** Reads the range into files. A failure leaves none behind. */
 export async function copyRange(
   connection: RawConnection,
   storage: Storage,
   range: RangeCopy,
   progress: CopyProgress,
-  signal: AbortSignal,
-): Promise<RangeResult> {
+): Promise<ReadRange> {
   const output = new RangeOutput(storage, range);
   const decoder = new CopyDecoder(range.columns.length);
   let sizeBytes = 0;
+  let rowBytes: Uint8Array = new Uint8Array(0);
+  let rowView: DataView = new DataView(new ArrayBuffer(0));
   try {
-    output.open();
-    await connection.copyOut(
-      rangeSql(range),
-      {
-        row: (bytes, view, start, end) => {
-          decoder.row(bytes, view, start, end);
-          sizeBytes += end - start;
-          progress.sizeBytes += end - start;
-          if (decoder.full) progress.rowCount += output.append(bytes, view, decoder);
-          output.bytes = bytes;
-          output.view = view;
-        },
-        chunk: () => {
-          progress.rowCount += output.append(output.bytes, output.view, decoder);
-          return output.pressure();
-        },
+    await connection.copyOut(rangeSql(range), {
+      row: (bytes, view, start, end) => {
+        decoder.row(bytes, view, start, end);
+        sizeBytes += end - start;
+        progress.sizeBytes += end - start;
+        rowBytes = bytes;
+        rowView = view;
+        if (decoder.full) progress.rowCount += output.append(bytes, view, decoder);
       },
-      signal,
-    );
-    if (!decoder.complete) throw new Error("COPY ended without its end marker");
-    return { ...(await output.finish()), sizeBytes };
+      chunk: () => {
+        progress.rowCount += output.append(rowBytes, rowView, decoder);
+        return output.pressure();
+      },
+    });
+    if (!decoder.complete)
+      throw new PgFloError("PROTOCOL_VIOLATION", `${rangeName(range)}, COPY, ended without its end`);
   } catch (error) {
     await output.abort();
     throw error;
   }
+  return {
+    finish: async () => {
+      try {
+        return { ...(await output.finish()), sizeBytes };
+      } catch (error) {
+        await output.abort();
+        throw error;
+      }
+    },
+    abort: () => output.abort(),
+  };
+}
+
+function rangeName(range: RangeCopy): string {
+  return `copy range ${range.rangeNumber} of ${range.schema}.${range.table}`;
 }
 
 /** `ctid` bounds make a TID range scan (PostgreSQL 14+); values without a binary decoder come as text. */
@@ -98,12 +117,10 @@ export function rangeSql(range: RangeCopy): string {
 
 /** The files of one range: rows go into the open one, which is exchanged for the next when it is large enough. */
 class RangeOutput {
-  bytes: Uint8Array = new Uint8Array(0);
-  view: DataView = new DataView(new ArrayBuffer(0));
   readonly #storage: Storage;
   readonly #range: RangeCopy;
   readonly #finished: TableFileResult[] = [];
-  readonly #inexact: Record<string, number> = {};
+  #inexactCount = 0;
   #file: TableFile | null = null;
   #columns: EncodedColumn[] = [];
   #exact: ExactColumn | null = null;
@@ -113,9 +130,10 @@ class RangeOutput {
   constructor(storage: Storage, range: RangeCopy) {
     this.#storage = storage;
     this.#range = range;
+    this.#open();
   }
 
-  open(): void {
+  #open(): void {
     const { group, schema, table, rangeNumber, columns } = this.#range;
     const path = copyFilePath(group, schema, table, rangeNumber, randomBytes(6).toString("hex"));
     this.#file = new TableFile(this.#storage, path, [...columns.map((plan) => plan.parquet), EXACT_COLUMN]);
@@ -156,7 +174,7 @@ class RangeOutput {
   async finish(): Promise<Omit<RangeResult, "sizeBytes">> {
     if (this.#file!.writer.rowCount > 0) await this.#close();
     else await this.abort();
-    return { files: this.#finished, rowCount: this.#rowCount, inexact: this.#inexact };
+    return { files: this.#finished, rowCount: this.#rowCount, inexactCount: this.#inexactCount };
   }
 
   async abort(): Promise<void> {
@@ -167,12 +185,12 @@ class RangeOutput {
 
   async #exchange(): Promise<void> {
     await this.#close();
-    this.open();
+    this.#open();
   }
 
   async #close(): Promise<void> {
     const { snapshotLsn, schemaVersion, columns } = this.#range;
-    for (const [name, count] of this.#exact!.counts) this.#inexact[name] = (this.#inexact[name] ?? 0) + count;
+    for (const count of this.#exact!.counts.values()) this.#inexactCount += count;
     const facts = { kind: "copy", schemaVersion, lsnStart: snapshotLsn, lsnEnd: snapshotLsn, columns } as const;
     const file = this.#file!;
     this.#finished.push(await file.finish(facts));

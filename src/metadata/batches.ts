@@ -8,7 +8,7 @@ import { PgFloError } from "../base/errors.ts";
 import type { Lsn } from "../base/lsn.ts";
 import { filesParameter, filesRecord, type NewFile } from "./files.ts";
 import { type Queryable, row, transaction } from "./queryable.ts";
-import { fenceValues, lockStream, readStream, type StreamFence } from "./streams.ts";
+import { fenceValues, lockStream, readStream, type StreamFence, takeCutInside } from "./streams.ts";
 import { writableStates } from "./table-state.ts";
 import type { TableColumn } from "./tables.ts";
 
@@ -35,6 +35,11 @@ export interface Batch extends StreamFence {
   readonly files: readonly NewFile[];
   readonly tableCounters: readonly BatchTableCounters[];
   readonly newVersions: readonly NewTableVersion[];
+  /**
+   * Tables that get their cut with this batch, which holds their changes from the cut on that were read while the cut
+   * was awaited. In one commit, because the position is already past those changes: a cut without them would lose them.
+   */
+  readonly cut?: { readonly tableIds: readonly number[]; readonly lsn: Lsn };
 }
 
 export type BatchCommit =
@@ -110,6 +115,7 @@ const commitStatement = `
 export async function commitBatch(db: Queryable, batch: Batch): Promise<BatchCommit> {
   const values = commitValues(batch);
   return transaction(db, async (transaction) => {
+    if (batch.cut && !(await takeCutInside(transaction, batch, batch.cut))) return { result: "fenced" };
     const committed = await row<{ refused: string[]; belowCut: string | null }>(transaction, commitStatement, values);
     if (!committed) return explainRefusal(transaction, batch);
     if (committed.belowCut !== null) {

@@ -207,6 +207,21 @@ export async function takeCut(
   });
 }
 
+/** `takeCut` of an owner's tables as part of a transaction of its own. False: fenced. */
+export async function takeCutInside(
+  transaction: Queryable,
+  fence: StreamFence,
+  cut: { readonly tableIds: readonly number[]; readonly lsn: Lsn },
+): Promise<boolean> {
+  if (!(await lockStream(transaction, fence))) return false;
+  await cutTables(transaction, cut.lsn, "group_name = $2 and stream = $3 and table_id = any($4::bigint[])", [
+    fence.group,
+    fence.stream,
+    cut.tableIds,
+  ]);
+  return true;
+}
+
 /**
  * An idle stream: nothing was written up to this position. Bound to the number of the newest batch that this owner
  * knows, so that it cannot overtake a batch of its own whose COMMIT it lost sight of. "fenced": discard and stop.

@@ -26,12 +26,20 @@ const IDLE_POSITION_MS = 10_000;
 
 /** What makes a stream's work durable; the worker binds it to the fence of its lease. */
 export interface StreamCommits {
-  /** Files into the manifest and the position moved, at once. Retries by itself; rejects when it was fenced out. */
-  batch(number: bigint, position: Lsn, files: readonly FinishedFile[]): Promise<void>;
+  /**
+   * Files into the manifest and the position moved, at once, and the cut of awaited tables with them.
+   * Retries by itself; rejects when it was fenced out.
+   */
+  batch(number: bigint, position: Lsn, files: readonly FinishedFile[], cut: TakenCut | null): Promise<void>;
   /** The position of an idle stream. */
   position(batch: bigint, position: Lsn): Promise<void>;
   /** A table stops; durable before any later batch is. */
   tableFailed(table: StreamTable, reason: string): Promise<void>;
+}
+
+export interface TakenCut {
+  readonly tables: readonly StreamTable[];
+  readonly lsn: Lsn;
 }
 
 export interface StreamOptions {
@@ -54,6 +62,21 @@ export interface StreamOptions {
   readonly log: Log;
 }
 
+interface ClosedBatch {
+  readonly batch: Batch;
+  readonly arena: Arena;
+  readonly number: bigint;
+  readonly position: Lsn;
+  readonly cut: TakenCut | null;
+}
+
+interface NewCut {
+  readonly tables: readonly StreamTable[];
+  readonly cut: Lsn;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
 export class Stream {
   readonly #options: StreamOptions;
   readonly #connection: ReplicationConnection;
@@ -73,7 +96,8 @@ export class Stream {
   /** Closed batches whose tuples still lie in the arena. */
   #encodingCount = 0;
   #failures: Promise<void> = Promise.resolve();
-  #newCuts: { readonly tables: readonly StreamTable[]; readonly cut: Lsn }[] = [];
+  #newCuts: NewCut[] = [];
+  #ended = false;
   #flushNow = false;
   #failure: unknown = null;
 
@@ -111,9 +135,23 @@ export class Stream {
     if (this.#failure !== null) throw this.#failure;
   }
 
-  /** The cut of awaited tables is known, and stored: it is taken at the next transaction's edge. */
-  cutTaken(tables: readonly StreamTable[], cut: Lsn): void {
-    this.#newCuts.push({ tables, cut });
+  /** From now on the changes of these tables are held: the slot that decides their cut is asked for after this call. */
+  awaitCut(tableIds: ReadonlySet<number>): StreamTable[] {
+    const tables = [...this.#options.tables.values()].filter((table) => tableIds.has(table.tableId));
+    for (const table of tables) table.cut = "awaited";
+    return tables;
+  }
+
+  /**
+   * The cut of awaited tables is known. It is stored together with the changes that were held and count, in one
+   * commit: a crash before it leaves the tables without a cut, one after it has lost nothing. Rejects when the stream
+   * ended before; the tables then still have no cut.
+   */
+  cutTaken(tables: readonly StreamTable[], cut: Lsn): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    if (this.#ended) reject(streamEnded());
+    else this.#newCuts.push({ tables, cut, resolve, reject });
+    return promise;
   }
 
   /** Makes durable what has been read, without waiting for the flush interval. */
@@ -121,17 +159,15 @@ export class Stream {
     this.#flushNow = true;
   }
 
-  // Held changes from the cut on go into a batch of their own: their tuples lie in another arena.
-  #takeCut(tables: readonly StreamTable[], cut: Lsn): void {
+  #takeCut({ tables, cut, resolve, reject }: NewCut): void {
     for (const table of tables) table.cut = cut;
-    const held = this.#reader.takeHeld();
     this.#close();
+    // A batch of their own: the tuples of held changes lie in another arena.
     const batch = this.#newBatch();
-    for (const transaction of held) {
-      if (transaction.commitLsn < cut) continue;
-      this.#consolidate(batch, transaction);
+    for (const transaction of this.#reader.takeHeld()) {
+      if (transaction.commitLsn >= cut) this.#consolidate(batch, transaction);
     }
-    this.#finishBatch(batch, this.#reader.heldArena);
+    this.#finishBatch(batch, this.#reader.heldArena, { tables, lsn: cut }).then(resolve, reject);
   }
 
   #handler(): ReplicationHandler {
@@ -201,7 +237,7 @@ export class Stream {
 
   #takeNewCuts(): void {
     if (this.#newCuts.length === 0 || this.#reader.inTransaction) return;
-    for (const { tables, cut } of this.#newCuts.splice(0)) this.#takeCut(tables, cut);
+    for (const newCut of this.#newCuts.splice(0)) this.#takeCut(newCut);
   }
 
   #resetArena(): void {
@@ -231,23 +267,23 @@ export class Stream {
     if (batch.empty) return;
     this.#batch = this.#newBatch();
     this.#batchBytes = 0;
-    this.#finishBatch(batch, this.#reader.arena);
+    this.#finishBatch(batch, this.#reader.arena, null);
   }
 
-  #finishBatch(batch: Batch, arena: Arena): void {
-    if (batch.empty) return;
+  #finishBatch(batch: Batch, arena: Arena, cut: TakenCut | null): Promise<void> {
     const number = ++this.#batchNumber;
     const position = this.#reached;
     const timeUs = this.#reachedTimeUs;
     const before = this.#closing;
     this.#closingCount++;
-    this.#closing = this.#makeDurable(batch, arena, before, number, position)
+    this.#closing = this.#makeDurable({ batch, arena, number, position, cut }, before)
       .then(() => this.#durable(position, timeUs))
       .finally(() => this.#closingCount--);
     this.#closing.catch((error: unknown) => this.#fail(error));
+    return this.#closing;
   }
 
-  async #makeDurable(batch: Batch, arena: Arena, before: Promise<void>, number: bigint, position: Lsn): Promise<void> {
+  async #makeDurable({ batch, arena, number, position, cut }: ClosedBatch, before: Promise<void>): Promise<void> {
     try {
       this.#encodingCount++;
       await batch.encodePending(arena).finally(() => this.#encodingCount--);
@@ -255,7 +291,7 @@ export class Stream {
       const files = await batch.finish();
       await before;
       await this.#failures;
-      await this.#options.commits.batch(number, position, files);
+      await this.#options.commits.batch(number, position, files, cut);
       this.#options.progress.batchCount++;
     } catch (error) {
       // Files of a commit whose outcome is not known must stay: they may be in the manifest. Orphans go by age.
@@ -305,10 +341,16 @@ export class Stream {
   }
 
   async #settle(): Promise<void> {
+    this.#ended = true;
+    for (const { reject } of this.#newCuts.splice(0)) reject(streamEnded());
     const [outcome] = await Promise.allSettled([this.#closing, this.#failures]);
     if (outcome.status === "rejected") this.#failure ??= outcome.reason;
     if (!this.#batch.empty) await this.#batch.abort();
   }
+}
+
+function streamEnded(): PgFloError {
+  return new PgFloError("CONNECTION_LOST", "stream, cut of new tables, the stream ended before it was stored");
 }
 
 function protocolVersion(serverVersion: number): 2 | 3 | 4 {

@@ -1,0 +1,63 @@
+// What the worker and a copier thread tell each other: plain data, because it is cloned between threads.
+// Column plans hold functions, so a thread makes them itself from the source's columns and types.
+import type { ConnectionConfig } from "../base/connection-config.ts";
+import type { ErrorCode, ErrorFacts } from "../base/errors.ts";
+import type { StorageConfig } from "../base/storage-config.ts";
+import type { PgType, SourceColumn } from "../postgres/catalog.ts";
+import type { TableFileResult } from "../types/table-file.ts";
+
+export interface CopierOptions {
+  readonly source: ConnectionConfig;
+  readonly applicationName: string;
+  readonly storage: StorageConfig;
+  readonly snapshot: string;
+  readonly snapshotLsn: bigint;
+  readonly types: ReadonlyMap<number, PgType>;
+  readonly fileSizeBytes: number;
+}
+
+export interface CopyJob {
+  readonly jobId: number;
+  readonly group: string;
+  readonly schema: string;
+  readonly table: string;
+  readonly schemaVersion: number;
+  readonly columns: readonly SourceColumn[];
+  readonly rangeNumber: number;
+  readonly heapOid: number;
+  readonly heapSchema: string;
+  readonly heapName: string;
+  readonly relfilenode: number;
+  readonly blockFrom: number;
+  readonly blockTo: number | null;
+}
+
+export interface CopyJobResult {
+  readonly files: readonly TableFileResult[];
+  readonly rowCount: number;
+  readonly sizeBytes: number;
+  readonly inexactCount: number;
+}
+
+export interface ErrorData {
+  readonly code: ErrorCode;
+  readonly description: string;
+  readonly fix: string;
+  readonly facts: ErrorFacts;
+}
+
+export type ToCopier =
+  | { readonly kind: "job"; readonly job: CopyJob }
+  | { readonly kind: "end" }
+  | { readonly kind: "stop" };
+
+export type FromCopier =
+  /** The connection is free for another job; also sent once the snapshot is imported. */
+  | { readonly kind: "ready" }
+  /** Since the last one. */
+  | { readonly kind: "progress"; readonly rowCount: number; readonly sizeBytes: number }
+  | { readonly kind: "done"; readonly jobId: number; readonly result: CopyJobResult }
+  /** The heap was rewritten since it was planned: its blocks are not the planned ones. */
+  | { readonly kind: "rewritten"; readonly jobId: number }
+  /** `jobId` null: the thread itself failed, and ends. */
+  | { readonly kind: "failed"; readonly jobId: number | null; readonly error: ErrorData };

@@ -1,0 +1,150 @@
+// A copying thread: one connection in one snapshot, one range after the other. While a range's last file is finished
+// the connection already reads the next one.
+import { parentPort, workerData } from "node:worker_threads";
+import { escapeLiteral } from "pg";
+import { PgFloError } from "../base/errors.ts";
+import { lsn } from "../base/lsn.ts";
+import { connect } from "../postgres/connect.ts";
+import { type RawConnection, takeOver } from "../postgres/raw-connection.ts";
+import { GatheringSocket } from "../postgres/socket.ts";
+import { openStorage } from "../storage/open.ts";
+import type { Storage } from "../storage/storage.ts";
+import { type ColumnPlan, planColumns } from "../types/registry.ts";
+import type { CopierOptions, CopyJob, ErrorData, FromCopier, ToCopier } from "./copier-messages.ts";
+import { type CopyProgress, copyRange } from "./range-copy.ts";
+
+const PROGRESS_INTERVAL_MS = 250;
+
+const port = parentPort!;
+const options = workerData as CopierOptions;
+
+function tell(message: FromCopier): void {
+  port.postMessage(message);
+}
+
+/** Opens the connection inside the snapshot. A snapshot whose exporter is gone is SNAPSHOT_LOST. */
+async function openInSnapshot(): Promise<RawConnection> {
+  const client = await connect(options.source, {
+    applicationName: options.applicationName,
+    statementTimeoutMs: 0,
+    stream: () => new GatheringSocket({ gather: false }),
+  });
+  const connection = takeOver(client);
+  await connection.query("begin transaction isolation level repeatable read read only");
+  try {
+    await connection.query(`set transaction snapshot ${escapeLiteral(options.snapshot)}`);
+  } catch (error) {
+    throw new PgFloError("SNAPSHOT_LOST", `snapshot ${options.snapshot}, import, it is no longer there`, {
+      cause: error,
+    });
+  }
+  return connection;
+}
+
+async function runJobs(): Promise<void> {
+  const connection = await openInSnapshot();
+  const storage = openStorage(options.storage);
+  const progress: CopyProgress = { rowCount: 0, sizeBytes: 0 };
+  const ticker = setInterval(() => tellProgress(progress), PROGRESS_INTERVAL_MS);
+  const jobs = queueOf<Exclude<ToCopier, { kind: "stop" }>>();
+  port.on("message", (message: ToCopier) => {
+    // What is being read is given up; the range is repeated by whoever takes it next.
+    if (message.kind === "stop")
+      connection.destroy(new PgFloError("CONNECTION_LOST", "copier, connection, was stopped"));
+    else jobs.push(message);
+  });
+  let finishing: Promise<void> = Promise.resolve();
+  try {
+    for (;;) {
+      tell({ kind: "ready" });
+      const message = await jobs.next();
+      if (message.kind === "end") break;
+      const finish = await copyJob(connection, storage, message.job, progress);
+      await finishing; // one range may be finishing while the next is read
+      finishing = finish();
+    }
+    await finishing;
+    tellProgress(progress);
+    await connection.close();
+  } finally {
+    clearInterval(ticker);
+    port.removeAllListeners("message");
+  }
+}
+
+function tellProgress(progress: CopyProgress): void {
+  if (progress.rowCount === 0 && progress.sizeBytes === 0) return;
+  tell({ kind: "progress", ...progress });
+  progress.rowCount = 0;
+  progress.sizeBytes = 0;
+}
+
+/** Reads the range; gives what finishes its files. A failure of the connection is thrown, any other one is told. */
+async function copyJob(
+  connection: RawConnection,
+  storage: Storage,
+  job: CopyJob,
+  progress: CopyProgress,
+): Promise<() => Promise<void>> {
+  const { jobId } = job;
+  const failed = (error: unknown) => tell({ kind: "failed", jobId, error: errorData(error, job) });
+  // Rolling back to the savepoint gives up the table's lock: a copy of hours must not hold off the owner's DDL.
+  await connection.query("savepoint range");
+  try {
+    const range = { ...job, columns: plansFor(job), fileSizeBytes: options.fileSizeBytes };
+    const copy = await copyRange(connection, storage, { ...range, snapshotLsn: lsn(options.snapshotLsn) }, progress);
+    // The lock is still held, so what is true now was true while the rows were read.
+    const [row] = await connection.query(`select pg_relation_filenode(${job.heapOid})`);
+    await connection.query("rollback to savepoint range");
+    if (row?.[0] !== String(job.relfilenode)) {
+      await copy.abort();
+      tell({ kind: "rewritten", jobId });
+      return async () => {};
+    }
+    return () => copy.finish().then((result) => tell({ kind: "done", jobId, result }), failed);
+  } catch (error) {
+    if (error instanceof PgFloError && error.code === "CONNECTION_LOST") throw error;
+    await connection.query("rollback to savepoint range");
+    failed(error);
+    return async () => {};
+  }
+}
+
+const plans = new Map<string, ColumnPlan[]>();
+
+function plansFor(job: CopyJob): ColumnPlan[] {
+  const key = JSON.stringify([job.schema, job.table, job.schemaVersion]);
+  const planned = plans.get(key) ?? planColumns(job.columns, options.types);
+  plans.set(key, planned);
+  return planned;
+}
+
+function errorData(error: unknown, job: CopyJob | null): ErrorData {
+  const known = error instanceof PgFloError ? error : null;
+  const subject = job ? `copy range ${job.rangeNumber} of ${job.schema}.${job.table}` : "copier";
+  const what = error instanceof Error ? error.message : String(error);
+  const described = known ?? new PgFloError("INTERNAL", `${subject}, ${what}`, { cause: error });
+  return { code: described.code, description: described.description, fix: described.fix, facts: described.facts };
+}
+
+function queueOf<T>(): { push(item: T): void; next(): Promise<T> } {
+  const items: T[] = [];
+  let waiting: ((item: T) => void) | null = null;
+  return {
+    push(item) {
+      if (waiting) waiting(item);
+      else items.push(item);
+      waiting = null;
+    },
+    next() {
+      const item = items.shift();
+      return item === undefined ? new Promise((resolve) => (waiting = resolve)) : Promise.resolve(item);
+    },
+  };
+}
+
+try {
+  await runJobs();
+} catch (error) {
+  tell({ kind: "failed", jobId: null, error: errorData(error, null) });
+}

@@ -1,0 +1,105 @@
+// Runs copier threads and feeds them ranges. It decides nothing about ranges: its owner claims and completes them.
+import { Worker } from "node:worker_threads";
+import { PgFloError } from "../base/errors.ts";
+import type { CopierOptions, CopyJob, CopyJobResult, ErrorData, FromCopier, ToCopier } from "./copier-messages.ts";
+
+/** How a stopped thread may take to drop its files before it is ended. */
+const STOP_TIMEOUT_MS = 5000;
+
+export interface CopierEvents {
+  /** The next range to read, or null when there is none left. */
+  nextJob(): Promise<CopyJob | null>;
+  done(job: CopyJob, result: CopyJobResult): Promise<void>;
+  rewritten(job: CopyJob): Promise<void>;
+  failed(job: CopyJob, error: PgFloError): Promise<void>;
+  progress(rowCount: number, sizeBytes: number): void;
+  /** This thread has imported the snapshot: its exporter is not needed for it any more. */
+  imported(): void;
+}
+
+/**
+ * Runs `threadCount` threads until there is no job left. Rejects with the first failure of a thread or of an event
+ * handler (the other threads are stopped), and with the signal's reason.
+ */
+export async function runCopiers(
+  options: CopierOptions,
+  threadCount: number,
+  events: CopierEvents,
+  signal: AbortSignal,
+): Promise<void> {
+  const stop = new AbortController();
+  const stopped = AbortSignal.any([signal, stop.signal]);
+  const threads = Array.from({ length: threadCount }, () =>
+    runThread(options, events, stopped).catch((error: unknown) => {
+      stop.abort(error);
+      throw error;
+    }),
+  );
+  const outcomes = await Promise.allSettled(threads);
+  signal.throwIfAborted();
+  if (stop.signal.aborted) throw stop.signal.reason;
+  for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
+}
+
+// import.meta.url ends in .ts in development and in .js in the package; the thread's file lies beside it.
+function threadFile(): URL {
+  return new URL(`./copier-thread${import.meta.url.slice(import.meta.url.lastIndexOf("."))}`, import.meta.url);
+}
+
+async function runThread(options: CopierOptions, events: CopierEvents, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  const thread = new Worker(threadFile(), { workerData: options, execArgv: [] });
+  const send = (message: ToCopier): void => thread.postMessage(message);
+  const jobs = new Map<number, CopyJob>();
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  let imported = false;
+  let handling: Promise<void> = Promise.resolve();
+
+  const handle = async (message: FromCopier): Promise<void> => {
+    if (message.kind === "ready") {
+      if (!imported) events.imported();
+      imported = true;
+      const job = signal.aborted ? null : await events.nextJob();
+      if (job) jobs.set(job.jobId, job);
+      send(job ? { kind: "job", job } : { kind: "end" });
+    } else if (message.kind === "progress") {
+      events.progress(message.rowCount, message.sizeBytes);
+    } else if (message.kind === "failed" && message.jobId === null) {
+      throw toError(message.error);
+    } else {
+      const job = jobs.get(message.jobId!)!;
+      jobs.delete(job.jobId);
+      if (message.kind === "done") await events.done(job, message.result);
+      else if (message.kind === "rewritten") await events.rewritten(job);
+      else await events.failed(job, toError(message.error));
+    }
+  };
+
+  thread.on("message", (message: FromCopier) => {
+    // A job's result is stored while the thread goes on with the next one: only "ready" waits for nothing.
+    const handled = message.kind === "ready" ? handle(message) : handling.then(() => handle(message));
+    if (message.kind !== "ready") handling = handled;
+    handled.catch(reject);
+  });
+  thread.on("error", (error) =>
+    reject(new PgFloError("INTERNAL", `copier thread, ${String(error)}`, { cause: error })),
+  );
+  thread.on("exit", () => handling.then(resolve, reject));
+  const onAbort = (): void => {
+    send({ kind: "stop" });
+    setTimeout(() => void thread.terminate(), STOP_TIMEOUT_MS).unref();
+  };
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    await promise;
+  } catch (error) {
+    await thread.terminate();
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
+function toError(data: ErrorData): PgFloError {
+  return new PgFloError(data.code, data.description, { fix: data.fix, facts: data.facts });
+}
