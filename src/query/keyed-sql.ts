@@ -39,9 +39,7 @@ export function keyedSql(parts: StateParts, identity: readonly ShownColumn[]): S
     if (position === 0) return `live.c${index}`;
     return `CASE WHEN list_contains(live.unchanged, ${position}) THEN filled.c${index} ELSE live.c${index} END AS c${index}`;
   });
-  const filled = completed
-    ? " LEFT JOIN filled ON live.unchanged IS NOT NULL AND filled.start_id IS NOT DISTINCT FROM live.id"
-    : "";
+  const filled = completed ? " LEFT JOIN filled ON filled.start_id IS NOT DISTINCT FROM live.id" : "";
   const rows = `SELECT ${liveColumns.join(", ")} FROM live${filled}
 UNION ALL
 SELECT ${columns.map((column) => `copied.c${column.index}`).join(", ")}
