@@ -3,9 +3,9 @@
 import { PgFloError } from "../base/errors.ts";
 
 export interface MirrorColumn {
-  /** The column's name at the source. */
+  /** The column's name at the source; `_pg_flo_exact` (also after `_old_`) and `_pg_flo_unchanged` name it so too. */
   readonly name: string;
-  /** Its name in the files: unique there ignoring case, and without dots. `_pg_flo_exact`, `_pg_flo_unchanged` and `_old_` use it too. */
+  /** Its name in the files: unique there ignoring case, and without dots. Its `_old_` twin is named after it. */
   readonly fileName: string;
   /** The Postgres type, for people. */
   readonly typeName: string;

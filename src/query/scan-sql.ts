@@ -142,9 +142,9 @@ function scannedColumn(column: ShownColumn, version: MirrorVersion): ScannedColu
     type,
     value: asNewest(there.fileName),
     old: asNewest(oldName),
-    exact: exact(there.fileName),
-    oldExact: exact(oldName),
-    unchanged: `list_contains(_pg_flo_unchanged, ${quoteText(there.fileName)})`,
+    exact: exact(there.name),
+    oldExact: exact(`_old_${there.name}`),
+    unchanged: `list_contains(_pg_flo_unchanged, ${quoteText(there.name)})`,
   };
 }
 
