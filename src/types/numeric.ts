@@ -2,16 +2,10 @@
 // Wire format: numeric_send in https://github.com/postgres/postgres/blob/master/src/backend/utils/adt/numeric.c:
 // int16 digit count, int16 weight of the first digit, uint16 sign, uint16 dscale, then the digits.
 import type { ValueType } from "../parquet/schema.ts";
-import { type Encode, type Family, malformed } from "./family.ts";
-
-const SIGN_POSITIVE = 0x0000;
-const SIGN_NEGATIVE = 0x4000;
-const SIGN_NAN = 0xc000;
-const SIGN_INFINITY = 0xd000;
-const SIGN_MINUS_INFINITY = 0xf000;
+import { type Cells, type Encode, type Family, type InexactValues, malformed } from "./family.ts";
+import { formatNumeric, HEADER_BYTES, parseNumeric, SIGN_NEGATIVE, SIGN_POSITIVE } from "./numeric-text.ts";
 
 const TWO_32 = 0x100000000;
-const HEADER_BYTES = 8;
 
 /** Precision and scale of a column without a typmod, and of one too wide for DECIMAL's 38 digits. */
 export const BARE_PRECISION = 38;
@@ -57,11 +51,19 @@ function digitCount(view: DataView, at: number): number {
   return digits;
 }
 
+/** Throws for a digit above 9999: such bytes are no numeric. */
+function checkDigit(digit: number, at: number): void {
+  if (digit > 9999) throw malformed("numeric", at, `a digit of ${digit}`);
+}
+
+/** 10^0 to 10^22, exact as doubles. */
+const powers = Float64Array.from({ length: 23 }, (_, exponent) => Number(10n ** BigInt(exponent)));
+
 // Up to 18 digits: a double holds the scaled value while it is below 2^53, a bigint does the rest.
 function encodeSmall(width: 4 | 8, precision: number, scale: number): Encode {
-  const limit = 10 ** precision;
+  const limit = powers[precision]!;
   return (leaf, cells, inexact) => {
-    const { bytes, view, positions, count } = cells;
+    const { view, positions, count } = cells;
     leaf.reserve(count * width);
     leaf.reserveEntries(count);
     const { view: out, definitions, present } = leaf;
@@ -75,26 +77,32 @@ function encodeSmall(width: 4 | 8, precision: number, scale: number): Encode {
       const digits = digitCount(view, at);
       const sign = view.getUint16(at + 8);
       let value = 0;
-      for (let k = 0, digitAt = at + 12; k < digits; k++, digitAt += 2) value = value * 10000 + view.getUint16(digitAt);
+      for (let k = 0, digitAt = at + 12; k < digits; k++, digitAt += 2) {
+        const digit = view.getUint16(digitAt);
+        if (digit > 9999) checkDigit(digit, at);
+        value = value * 10000 + digit;
+      }
       // value × 10^exponent is the scaled integer.
       const exponent = 4 * (view.getInt16(at + 6) - digits + 1) + scale;
-      let exact = value <= Number.MAX_SAFE_INTEGER && sign <= SIGN_NEGATIVE;
+      let exact = value <= Number.MAX_SAFE_INTEGER && (sign === SIGN_POSITIVE || sign === SIGN_NEGATIVE);
       if (exact && exponent !== 0) {
-        const whole = value;
-        value = exponent > 0 ? whole * 10 ** exponent : whole / 10 ** -exponent;
-        exact =
-          value <= Number.MAX_SAFE_INTEGER &&
-          exponent > -16 &&
-          (exponent > 0 || (Number.isInteger(value) && value * 10 ** -exponent === whole));
+        if (exponent > 22 || exponent < -15) exact = value === 0;
+        else if (exponent > 0) value *= powers[exponent]!;
+        else {
+          const whole = value;
+          value = whole / powers[-exponent]!;
+          exact = Number.isInteger(value) && value * powers[-exponent]! === whole;
+        }
+        exact &&= value <= Number.MAX_SAFE_INTEGER;
       }
       if (exact && value < limit) {
         if (sign === SIGN_NEGATIVE) value = -value;
         out.setInt32(end, value, true);
         if (width === 8) out.setInt32(end + 4, Math.floor(value / TWO_32), true);
       } else {
-        const scaled = scaledInteger(view, at, scale);
-        if (scaled === null || scaled >= BigInt(limit) || -scaled >= BigInt(limit)) {
-          inexact.add(i, formatNumeric(bytes, view, at + 4));
+        const scaled = scaledInteger(view, at, precision, scale);
+        if (scaled === null) {
+          addInexact(inexact, i, cells, at);
           definitions[entryCount++] = present - 1;
           continue;
         }
@@ -110,75 +118,124 @@ function encodeSmall(width: 4 | 8, precision: number, scale: number): Encode {
   };
 }
 
-/** The value times 10^scale, or null for NaN, infinities and values with more fraction digits than `scale`. */
-function scaledInteger(view: DataView, at: number, scale: number): bigint | null {
+function addInexact(inexact: InexactValues, index: number, { bytes, view }: Cells, at: number): void {
   const digits = digitCount(view, at);
+  for (let k = 0; k < digits; k++) checkDigit(view.getUint16(at + 12 + 2 * k), at);
+  inexact.add(index, formatNumeric(bytes, view, at + 4));
+}
+
+/** The value times 10^scale; null when that is no integer of at most `precision` digits. For what is rare. */
+function scaledInteger(view: DataView, at: number, precision: number, scale: number): bigint | null {
   const sign = view.getUint16(at + 8);
   if (sign !== SIGN_POSITIVE && sign !== SIGN_NEGATIVE) return null;
+  let first = 0;
+  let last = digitCount(view, at) - 1;
+  while (first <= last && view.getUint16(at + 12 + 2 * first) === 0) first++;
+  while (last > first && view.getUint16(at + 12 + 2 * last) === 0) last--;
+  if (first > last) return 0n;
+  // The value is digits[first..last] × 10^exponent, and both ends are not zero.
+  const exponent = 4 * (view.getInt16(at + 6) - last) + scale;
+  if (last - first > 10 || exponent > precision || exponent < -3) return null;
   let value = 0n;
-  for (let k = 0; k < digits; k++) value = value * 10000n + BigInt(view.getUint16(at + 12 + 2 * k));
-  if (value === 0n) return 0n;
-  const exponent = 4 * (view.getInt16(at + 6) - digits + 1) + scale;
-  if (exponent >= 0) {
-    if (exponent > 80) return null; // far above 38 digits; 10^65535 is not worth making
-    value *= 10n ** BigInt(exponent);
-  } else {
-    if (-exponent > 4 * digits) return null;
+  for (let k = first; k <= last; k++) value = value * 10000n + BigInt(view.getUint16(at + 12 + 2 * k));
+  if (exponent >= 0) value *= 10n ** BigInt(exponent);
+  else {
     const divisor = 10n ** BigInt(-exponent);
     if (value % divisor !== 0n) return null;
     value /= divisor;
   }
+  if (value >= 10n ** BigInt(precision)) return null;
   return sign === SIGN_NEGATIVE ? -value : value;
 }
 
-// Four 32-bit limbs, least first: wide enough for 38 digits, whatever the scale.
-const limbs = new Float64Array(4);
+// Wide values: three digits are a chunk below 10^12, and a chunk's product with a power of ten is summed up in limbs of
+// 24 bits, least first. Doubles hold such sums exactly (at most eight products of 48 bits), and nothing is allocated.
+const LIMB = 0x1000000;
+const LIMB_COUNT = 6;
+const MAX_WIDE_DIGITS = 12;
+const MAX_WIDE_EXPONENT = 38;
+const powerLimbs = Float64Array.from({ length: (MAX_WIDE_EXPONENT + 1) * LIMB_COUNT }, (_, k) =>
+  Number(((10n ** BigInt(Math.floor(k / LIMB_COUNT))) >> BigInt(24 * (k % LIMB_COUNT))) & 0xffffffn),
+);
 
-/** limbs = limbs × factor + addend. False when it no longer fits 128 bits. `factor` up to 10000. */
-function multiplyAdd(factor: number, addend: number): boolean {
-  let carry = addend;
-  for (let k = 0; k < 4; k++) {
-    const product = limbs[k]! * factor + carry;
-    carry = Math.floor(product / TWO_32);
-    limbs[k] = product - carry * TWO_32;
-  }
-  return carry === 0;
-}
+/** The scaled value as four 32-bit words, least first. */
+const words = new Int32Array(4);
 
-/** Loads |value| × 10^scale into the limbs; false when it is not an exact integer of at most 127 bits. */
-function loadLimbs(view: DataView, at: number, scale: number): boolean {
-  const digits = digitCount(view, at);
-  limbs.fill(0);
-  if (digits === 0) return true;
-  // Digits that lie below the scale must be zero; a digit may straddle it.
-  let exponent = 4 * (view.getInt16(at + 6) - digits + 1) + scale;
-  let last = digits;
-  while (exponent <= -4 && last > 0) {
-    last--;
-    if (view.getUint16(at + 12 + 2 * last) !== 0) return false;
-    exponent += 4;
+/** Puts |value| × 10^scale into `words`; false when it is no integer below `limit` (limbs), or rare. */
+function loadWords(view: DataView, at: number, digits: number, scale: number, limit: Float64Array): boolean {
+  if (digits > MAX_WIDE_DIGITS) return false;
+  const weight = view.getInt16(at + 6);
+  let l0 = 0;
+  let l1 = 0;
+  let l2 = 0;
+  let l3 = 0;
+  let l4 = 0;
+  let l5 = 0;
+  let l6 = 0;
+  for (let k = 0; k < digits; ) {
+    const chunkEnd = k + 3 < digits ? k + 3 : digits;
+    let chunk = 0;
+    for (; k < chunkEnd; k++) {
+      const digit = view.getUint16(at + 12 + 2 * k);
+      if (digit > 9999) checkDigit(digit, at);
+      chunk = chunk * 10000 + digit;
+    }
+    let exponent = 4 * (weight - chunkEnd + 1) + scale;
+    if (exponent < 0) {
+      if (exponent < -12) return false;
+      chunk /= powers[-exponent]!;
+      if (chunk !== Math.floor(chunk)) return false;
+      exponent = 0;
+    } else if (exponent > MAX_WIDE_EXPONENT) return false;
+    const high = Math.floor(chunk / LIMB);
+    const low = chunk - high * LIMB;
+    const power = exponent * LIMB_COUNT;
+    const p0 = powerLimbs[power]!;
+    const p1 = powerLimbs[power + 1]!;
+    const p2 = powerLimbs[power + 2]!;
+    const p3 = powerLimbs[power + 3]!;
+    const p4 = powerLimbs[power + 4]!;
+    const p5 = powerLimbs[power + 5]!;
+    l0 += low * p0;
+    l1 += low * p1 + high * p0;
+    l2 += low * p2 + high * p1;
+    l3 += low * p3 + high * p2;
+    l4 += low * p4 + high * p3;
+    l5 += low * p5 + high * p4;
+    l6 += high * p5;
   }
-  if (last === 0) return true;
-  const straddling = exponent < 0;
-  for (let k = 0; k < last - 1; k++) if (!multiplyAdd(10000, view.getUint16(at + 12 + 2 * k))) return false;
-  const digit = view.getUint16(at + 12 + 2 * (last - 1));
-  if (straddling) {
-    const divisor = 10 ** -exponent;
-    return digit % divisor === 0 && multiplyAdd(10000 / divisor, digit / divisor) && limbs[3]! < 0x80000000;
-  }
-  if (!multiplyAdd(10000, digit)) return false;
-  if (exponent > 40) return false;
-  for (; exponent >= 4; exponent -= 4) if (!multiplyAdd(10000, 0)) return false;
-  return multiplyAdd(10 ** exponent, 0) && limbs[3]! < 0x80000000;
+  l1 += Math.floor(l0 / LIMB);
+  l2 += Math.floor(l1 / LIMB);
+  l3 += Math.floor(l2 / LIMB);
+  l4 += Math.floor(l3 / LIMB);
+  l5 += Math.floor(l4 / LIMB);
+  l6 += Math.floor(l5 / LIMB);
+  if (l6 !== 0) return false;
+  // ToInt32 keeps the low 32 bits of a double below 2^53, of which the low 24 are the limb's.
+  const b0 = l0 & 0xffffff;
+  const b1 = l1 & 0xffffff;
+  const b2 = l2 & 0xffffff;
+  const b3 = l3 & 0xffffff;
+  const b4 = l4 & 0xffffff;
+  const difference =
+    l5 - limit[5]! || b4 - limit[4]! || b3 - limit[3]! || b2 - limit[2]! || b1 - limit[1]! || b0 - limit[0]!;
+  if (difference >= 0) return false;
+  words[0] = b0 | (b1 << 24);
+  words[1] = (b1 >>> 8) | (b2 << 16);
+  words[2] = (b2 >>> 16) | (b3 << 8);
+  words[3] = b4 | (l5 << 24);
+  return true;
 }
 
 function encodeWide(width: number, precision: number, scale: number): Encode {
-  const limit = limitLimbs(precision);
+  const limit = Float64Array.from({ length: LIMB_COUNT }, (_, k) =>
+    Number(((10n ** BigInt(precision)) >> BigInt(24 * k)) & 0xffffffn),
+  );
   return (leaf, cells, inexact) => {
-    const { bytes, view, positions, count } = cells;
-    leaf.reserve(count * width + 16);
+    const { view, positions, count } = cells;
+    leaf.reserve(count * width);
     leaf.reserveEntries(count);
-    const { bytes: out, definitions, present } = leaf;
+    const { bytes: out, view: outView, definitions, present } = leaf;
     let { end, entryCount } = leaf;
     for (let i = 0; i < count; i++) {
       const at = positions[i]!;
@@ -186,15 +243,19 @@ function encodeWide(width: number, precision: number, scale: number): Encode {
         definitions[entryCount++] = present + at;
         continue;
       }
+      const digits = digitCount(view, at);
       const sign = view.getUint16(at + 8);
-      if (sign > SIGN_NEGATIVE || !loadLimbs(view, at, scale) || !limbsBelow(limit)) {
-        digitCount(view, at);
-        inexact.add(i, formatNumeric(bytes, view, at + 4));
-        definitions[entryCount++] = present - 1;
-        continue;
-      }
-      if (sign === SIGN_NEGATIVE) negateLimbs();
-      for (let k = 0; k < width; k++) out[end + width - 1 - k] = limbs[k >> 2]! / 2 ** ((k & 3) * 8);
+      const finite = sign === SIGN_POSITIVE || sign === SIGN_NEGATIVE;
+      if (!finite || !loadWords(view, at, digits, scale, limit)) {
+        const scaled = scaledInteger(view, at, precision, scale);
+        if (scaled === null) {
+          addInexact(inexact, i, cells, at);
+          definitions[entryCount++] = present - 1;
+          continue;
+        }
+        for (let k = 0; k < 4; k++) words[k] = Number(BigInt.asIntN(32, scaled >> BigInt(32 * k)));
+      } else if (sign === SIGN_NEGATIVE) negateWords();
+      writeWords(out, outView, end, width);
       end += width;
       definitions[entryCount++] = present;
     }
@@ -204,76 +265,23 @@ function encodeWide(width: number, precision: number, scale: number): Encode {
   };
 }
 
-function limitLimbs(precision: number): Float64Array {
-  const limit = 10n ** BigInt(precision);
-  return Float64Array.from([0n, 32n, 64n, 96n], (shift) => Number((limit >> shift) & 0xffffffffn));
-}
-
-function limbsBelow(limit: Float64Array): boolean {
-  for (let k = 3; k >= 0; k--) if (limbs[k] !== limit[k]) return limbs[k]! < limit[k]!;
-  return false;
-}
-
-function negateLimbs(): void {
+/** Two's complement. */
+function negateWords(): void {
   let carry = 1;
   for (let k = 0; k < 4; k++) {
-    const value = 0xffffffff - limbs[k]! + carry;
-    carry = value >= TWO_32 ? 1 : 0;
-    limbs[k] = value >= TWO_32 ? 0 : value;
+    words[k] = ~words[k]! + carry;
+    if (words[k] !== 0) carry = 0;
   }
 }
 
-/** numeric_out: `dscale` digits behind the point. */
-function formatNumeric(_bytes: Uint8Array, view: DataView, at: number): string {
-  const digits = view.getUint16(at);
-  const weight = view.getInt16(at + 2);
-  const sign = view.getUint16(at + 4);
-  const scale = view.getUint16(at + 6);
-  if (sign === SIGN_NAN) return "NaN";
-  if (sign === SIGN_INFINITY) return "Infinity";
-  if (sign === SIGN_MINUS_INFINITY) return "-Infinity";
-  if (sign !== SIGN_POSITIVE && sign !== SIGN_NEGATIVE) throw malformed("numeric", at, `sign 0x${sign.toString(16)}`);
-  const digit = (index: number): string =>
-    (index >= 0 && index < digits ? view.getUint16(at + HEADER_BYTES + 2 * index) : 0).toString().padStart(4, "0");
-  let whole = "";
-  for (let index = 0; index <= weight; index++) whole += digit(index);
-  let fraction = "";
-  for (let index = weight + 1; fraction.length < scale; index++) fraction += digit(index);
-  const text = `${whole.replace(/^0+/, "") || "0"}${scale > 0 ? `.${fraction.slice(0, scale)}` : ""}`;
-  return sign === SIGN_NEGATIVE ? `-${text}` : text;
-}
-
-/** The wire bytes of a number's text. */
-function parseNumeric(text: string): Uint8Array {
-  if (text === "NaN") return header(0, 0, SIGN_NAN, 0);
-  if (text === "Infinity") return header(0, 0, SIGN_INFINITY, 0x20);
-  if (text === "-Infinity") return header(0, 0, SIGN_MINUS_INFINITY, 0x20);
-  const match = /^(-?)(\d+)(?:\.(\d+))?$/.exec(text);
-  if (!match) throw malformed("numeric", 0, "its text is not a number");
-  const [, sign, whole, fraction = ""] = match as unknown as [string, string, string, string | undefined];
-  const wholeDigits = whole.padStart(Math.ceil(whole.length / 4) * 4, "0");
-  const allDigits = wholeDigits + fraction.padEnd(Math.ceil(fraction.length / 4) * 4, "0");
-  const groups = (allDigits.match(/.{4}/g) ?? []).map(Number);
-  let weight = wholeDigits.length / 4 - 1;
-  while (groups.length > 0 && groups[0] === 0) {
-    groups.shift();
-    weight--;
+/** The low `width` bytes (9 to 16), big-endian. */
+function writeWords(out: Uint8Array, view: DataView, at: number, width: number): void {
+  view.setInt32(at + width - 4, words[0]!);
+  view.setInt32(at + width - 8, words[1]!);
+  if (width === 16) {
+    view.setInt32(at + 4, words[2]!);
+    view.setInt32(at, words[3]!);
+    return;
   }
-  while (groups.at(-1) === 0) groups.pop();
-  if (groups.length === 0) weight = 0;
-  const negative = sign === "-" && groups.length > 0;
-  const bytes = header(groups.length, weight, negative ? SIGN_NEGATIVE : SIGN_POSITIVE, fraction.length);
-  const view = new DataView(bytes.buffer);
-  for (const [index, group] of groups.entries()) view.setUint16(HEADER_BYTES + 2 * index, group);
-  return bytes;
-}
-
-function header(digits: number, weight: number, sign: number, scale: number): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(HEADER_BYTES + 2 * digits);
-  const view = new DataView(bytes.buffer);
-  view.setUint16(0, digits);
-  view.setInt16(2, weight);
-  view.setUint16(4, sign);
-  view.setUint16(6, scale);
-  return bytes;
+  for (let k = 8; k < width; k++) out[at + width - 1 - k] = words[k >> 2]! >>> ((k & 3) * 8);
 }
