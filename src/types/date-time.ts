@@ -9,7 +9,8 @@ const DATE_MAX = 2921939; // 9999-12-31
 const INT32_MIN = -0x80000000;
 const INT32_MAX = 0x7fffffff;
 
-const US_PER_DAY = 86_400_000_000n;
+const US_OF_DAY = 86_400_000_000;
+const US_PER_DAY = BigInt(US_OF_DAY);
 const US_1970_TO_2000 = BigInt(DAYS_1970_TO_2000) * US_PER_DAY;
 const TIMESTAMP_MIN = BigInt(DATE_MIN) * US_PER_DAY;
 const TIMESTAMP_MAX = BigInt(DATE_MAX + 1) * US_PER_DAY - 1n;
@@ -100,7 +101,9 @@ const encodeTime: Encode = (leaf, cells) => {
       continue;
     }
     if (view.getInt32(at) !== 8) throw wrongLength("time", at, view.getInt32(at));
-    const length = writeTime(out, end + 4, timeMicroseconds(view, at + 4));
+    const microseconds = timeMicroseconds(view, at + 4);
+    if (!(microseconds >= 0 && microseconds <= US_OF_DAY)) throw malformed("time", at, "it is not a time of day");
+    const length = writeTime(out, end + 4, microseconds);
     outView.setUint32(end, length, true);
     end += 4 + length;
     definitions[entryCount++] = present;
@@ -151,29 +154,34 @@ function timeMicroseconds(view: DataView, at: number): number {
   return view.getInt32(at) * TWO_32 + view.getUint32(at + 4);
 }
 
+// Seconds and fraction are small integers, which the compiler divides by multiplying.
 function writeTime(out: Uint8Array, start: number, microseconds: number): number {
-  const fraction = microseconds % 1_000_000;
-  const seconds = (microseconds - fraction) / 1_000_000;
-  writeTwoDigits(out, start, Math.floor(seconds / 3600));
+  const seconds = Math.floor(microseconds / 1_000_000) | 0;
+  const fraction = (microseconds - seconds * 1_000_000) | 0;
+  const minutes = (seconds / 60) | 0;
+  const hours = (minutes / 60) | 0;
+  writeTwoDigits(out, start, hours);
   out[start + 2] = 0x3a;
-  writeTwoDigits(out, start + 3, Math.floor(seconds / 60) % 60);
+  writeTwoDigits(out, start + 3, minutes - hours * 60);
   out[start + 5] = 0x3a;
-  writeTwoDigits(out, start + 6, seconds % 60);
+  writeTwoDigits(out, start + 6, seconds - minutes * 60);
   if (fraction === 0) return 8;
   out[start + 8] = 0x2e;
-  let rest = fraction;
-  for (let k = 5; k >= 0; k--) {
-    out[start + 9 + k] = 0x30 + (rest % 10);
-    rest = Math.floor(rest / 10);
-  }
+  const high = (fraction / 10_000) | 0;
+  const rest = fraction - high * 10_000;
+  const middle = (rest / 100) | 0;
+  writeTwoDigits(out, start + 9, high);
+  writeTwoDigits(out, start + 11, middle);
+  writeTwoDigits(out, start + 13, rest - middle * 100);
   let length = 15;
   while (out[start + length - 1] === 0x30) length--;
   return length;
 }
 
 function writeTwoDigits(out: Uint8Array, at: number, value: number): void {
-  out[at] = 0x30 + Math.floor(value / 10);
-  out[at + 1] = 0x30 + (value % 10);
+  const tens = (value / 10) | 0;
+  out[at] = 0x30 + tens;
+  out[at + 1] = 0x30 + value - tens * 10;
 }
 
 function timeText(microseconds: number): string {
