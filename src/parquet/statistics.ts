@@ -30,7 +30,7 @@ export function pageBounds(type: ValueType, bytes: Uint8Array, start: number, en
     case "DOUBLE":
       return floatBounds(view, start, count, type.physical === "FLOAT");
     case "FIXED_LEN_BYTE_ARRAY":
-      return fixedBounds(bytes, start, count, type.lengthBytes!, type.logical.kind === "decimal");
+      return fixedBounds(bytes, view, start, count, type.lengthBytes!, type.logical.kind === "decimal");
     case "BYTE_ARRAY":
       return byteArrayBounds(bytes, view, start, count);
   }
@@ -52,7 +52,8 @@ export function compareBounds(type: ValueType, a: Uint8Array, b: Uint8Array): nu
   if (type.physical === "BYTE_ARRAY") return Buffer.compare(a, b);
   if (type.physical === "FIXED_LEN_BYTE_ARRAY") {
     if (type.logical.kind !== "decimal") return Buffer.compare(a, b);
-    return compareSigned(a, 0, b, 0, a.length);
+    const first = ((a[0]! << 24) >> 24) - ((b[0]! << 24) >> 24);
+    return first !== 0 ? first : Buffer.compare(a, b);
   }
   const x = boundNumber(type, a);
   const y = boundNumber(type, b);
@@ -183,29 +184,36 @@ function floatBytes(value: number, single: boolean): Uint8Array {
   return bytes;
 }
 
-function fixedBounds(bytes: Uint8Array, start: number, count: number, length: number, signed: boolean): Bounds {
+function fixedBounds(
+  bytes: Uint8Array,
+  view: DataView,
+  start: number,
+  count: number,
+  length: number,
+  signed: boolean,
+): Bounds {
   let min = start;
   let max = start;
   for (let i = 1, at = start + length; i < count; i++, at += length) {
-    if (compareFixed(bytes, at, bytes, min, length, signed) < 0) min = at;
-    else if (compareFixed(bytes, at, bytes, max, length, signed) > 0) max = at;
+    if (compareFixed(view, at, min, length, signed) < 0) min = at;
+    else if (compareFixed(view, at, max, length, signed) > 0) max = at;
   }
   return { min: bytes.slice(min, min + length), max: bytes.slice(max, max + length) };
 }
 
-function compareFixed(a: Uint8Array, i: number, b: Uint8Array, j: number, length: number, signed: boolean): number {
-  return signed ? compareSigned(a, i, b, j, length) : compareUnsigned(a, i, b, j, length);
-}
-
-// Big-endian two's complement: only the first byte is signed.
-function compareSigned(a: Uint8Array, i: number, b: Uint8Array, j: number, length: number): number {
-  const first = ((a[i]! << 24) >> 24) - ((b[j]! << 24) >> 24);
-  return first !== 0 ? first : compareUnsigned(a, i, b, j, length);
-}
-
-function compareUnsigned(a: Uint8Array, i: number, b: Uint8Array, j: number, length: number): number {
-  for (let k = 0; k < length; k++) {
-    const difference = a[i + k]! - b[j + k]!;
+// Big-endian, four bytes a step; of a two's complement only the first byte is signed.
+function compareFixed(view: DataView, i: number, j: number, length: number, signed: boolean): number {
+  if (signed) {
+    const first = view.getInt8(i) - view.getInt8(j);
+    if (first !== 0) return first;
+  }
+  let k = 0;
+  for (; k + 4 <= length; k += 4) {
+    const difference = view.getUint32(i + k) - view.getUint32(j + k);
+    if (difference !== 0) return difference;
+  }
+  for (; k < length; k++) {
+    const difference = view.getUint8(i + k) - view.getUint8(j + k);
     if (difference !== 0) return difference;
   }
   return 0;
