@@ -1,0 +1,158 @@
+// Million values per second of each type family: wire bytes into pages, then statistics, dictionary and page bodies.
+// By CPU time, so that other work on the machine does not count: the encoder alone; all that this thread does for a
+// file; all threads (zstd compresses in others).
+import { Compressor } from "../src/parquet/compressor.ts";
+import { ParquetFileWriter } from "../src/parquet/file-writer.ts";
+import { LeafBuffer } from "../src/parquet/leaf-buffer.ts";
+import { bpcharFamily, byteaFamily, jsonbFamily, textFamily } from "../src/types/bytes.ts";
+import { dateFamily, timeFamily, timestamptzFamily } from "../src/types/date-time.ts";
+import { type Cells, type Encode, type Family, InexactValues } from "../src/types/family.ts";
+import { boolFamily, float4Family, float8Family, int4Family, int8Family, oidFamily } from "../src/types/fixed-width.ts";
+import { encodeList, parseList } from "../src/types/list.ts";
+import { numericFamily } from "../src/types/numeric.ts";
+import { uuidFamily } from "../src/types/uuid.ts";
+
+const valueCount = 1_000_000;
+/** Cells of one call, as COPY collects them. */
+const cellCount = 4096;
+const distinctCalls = 8;
+
+interface Subject {
+  readonly name: string;
+  readonly family: Family;
+  readonly text: (i: number) => string;
+  readonly elementOid?: number;
+}
+
+const random = randomNumbers(42);
+const hex = (digits: number) => Array.from({ length: digits }, () => Math.floor(random() * 16).toString(16)).join("");
+const words = (i: number, length: number) => `${i} ${hex(length)}`.slice(0, length);
+const numeric38 = numericFamily(38, 18);
+
+const subjects: readonly Subject[] = [
+  { name: "bool", family: boolFamily, text: (i) => (i % 3 ? "t" : "f") },
+  { name: "int4", family: int4Family, text: (i) => String(i * 7919) },
+  { name: "int8", family: int8Family, text: (i) => String(i * 1_000_003) },
+  { name: "oid", family: oidFamily, text: (i) => String(i % 1000) },
+  { name: "float4", family: float4Family, text: () => String(Math.fround(random())) },
+  { name: "float8", family: float8Family, text: () => String(random()) },
+  { name: "numeric(9,2)", family: numericFamily(9, 2), text: () => (random() * 1e6).toFixed(2) },
+  { name: "numeric(12,2)", family: numericFamily(12, 2), text: () => (random() * 1e6).toFixed(2) },
+  { name: "numeric(38,10)", family: numericFamily(38, 10), text: () => (random() * 1e9).toFixed(6) },
+  { name: "numeric", family: numeric38, text: () => (random() * 1e6).toFixed(4) },
+  { name: "numeric, negative", family: numeric38, text: () => (random() * -1e12).toFixed(3) },
+  { name: "date", family: dateFamily, text: (i) => `20${10 + (i % 15)}-0${1 + (i % 9)}-1${i % 10}` },
+  { name: "time", family: timeFamily, text: (i) => `1${i % 10}:0${i % 7}:30.${100000 + (i % 899999)}` },
+  {
+    name: "timestamptz",
+    family: timestamptzFamily,
+    text: (i) => `2024-03-1${i % 10} 12:00:0${i % 7}.${123456 + i}+00`,
+  },
+  { name: "text, 8 distinct", family: textFamily, text: (i) => `status ${i % 8}` },
+  { name: "text, 20 bytes", family: textFamily, text: (i) => words(i, 20) },
+  { name: "text, 60 bytes", family: textFamily, text: (i) => words(i, 60) },
+  { name: "text, 400 bytes", family: textFamily, text: (i) => words(i, 400) },
+  { name: "char(20)", family: bpcharFamily, text: (i) => words(i, 9).padEnd(20) },
+  { name: "jsonb", family: jsonbFamily, text: (i) => `{"id": ${i}, "tags": ["a", "b"], "note": "${hex(20)}"}` },
+  { name: "bytea, 32 bytes", family: byteaFamily, text: () => `\\x${hex(64)}` },
+  { name: "uuid", family: uuidFamily, text: () => `${hex(8)}-${hex(4)}-${hex(4)}-${hex(4)}-${hex(12)}` },
+  { name: "int4[] of 5", family: int4Family, text: (i) => `{${i},2,NULL,4,5}`, elementOid: 23 },
+  {
+    name: "text[] of 3",
+    family: textFamily,
+    text: (i) => `{${words(i, 10)},b,c}`.replaceAll(" ", "_"),
+    elementOid: 25,
+  },
+];
+
+console.log("million values (rows of arrays) per CPU second     encode   thread      all");
+for (const subject of subjects) {
+  const calls = Array.from({ length: distinctCalls }, (_, call) => cellsOf(subject, call * cellCount));
+  encodeOnly(subject, calls);
+  const encoding = Math.max(encodeOnly(subject, calls), encodeOnly(subject, calls), encodeOnly(subject, calls));
+  await whole(subject, calls);
+  const { thread, all } = await whole(subject, calls);
+  const figures = [encoding, thread, all].map((figure) => figure.toFixed(1).padStart(8)).join(" ");
+  console.log(`${subject.name.padEnd(48)} ${figures}`);
+}
+
+function encoderOf({ family, elementOid }: Subject): Encode {
+  return elementOid ? encodeList(family) : family.encode;
+}
+
+function columnOf({ family, elementOid }: Subject) {
+  const column = { name: "c", fieldId: 1, type: family.type };
+  return elementOid ? { ...column, list: true, elementFieldId: 2 } : { ...column, list: false };
+}
+
+function encodeOnly(subject: Subject, calls: readonly Cells[]): number {
+  const leaf = new LeafBuffer(columnOf(subject));
+  const encode = encoderOf(subject);
+  const inexact = new InexactValues();
+  const start = threadMs();
+  for (let done = 0, call = 0; done < valueCount; done += cellCount, call++) {
+    encode(leaf, calls[call % distinctCalls]!, inexact);
+    if (call % 5 === 4) leaf.restart(false);
+  }
+  return millionPerSecond(threadMs() - start);
+}
+
+async function whole(subject: Subject, calls: readonly Cells[]): Promise<{ thread: number; all: number }> {
+  const sink = { write: () => Promise.resolve() };
+  const writer = new ParquetFileWriter(sink, [columnOf(subject)], {
+    rowGroupBytes: 64 << 20,
+    createdBy: "pg-flo version 0.0.0 (build bench)",
+    compressor: new Compressor(),
+  });
+  const encode = encoderOf(subject);
+  const inexact = new InexactValues();
+  const start = threadMs();
+  const allStart = allMs();
+  for (let done = 0, call = 0; done < valueCount; done += cellCount, call++) {
+    encode(writer.chunks[0]!.leaf, calls[call % distinctCalls]!, inexact);
+    await writer.endRows(cellCount);
+  }
+  await writer.finish(new Map());
+  return { thread: millionPerSecond(threadMs() - start), all: millionPerSecond(allMs() - allStart) };
+}
+
+function threadMs(): number {
+  const { user, system } = process.threadCpuUsage();
+  return (user + system) / 1000;
+}
+
+function allMs(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
+}
+
+function millionPerSecond(ms: number): number {
+  return valueCount / 1000 / ms;
+}
+
+/** Rows as they lie in COPY data: values behind each other with their lengths. */
+function cellsOf({ family, elementOid, text }: Subject, from: number): Cells {
+  const wires = Array.from({ length: cellCount }, (_, i) => {
+    const value = text(from + i);
+    return elementOid ? parseList(family, elementOid, value) : family.parse(value);
+  });
+  const bytes = new Uint8Array(wires.reduce((size, wire) => size + 4 + wire.length, 0));
+  const view = new DataView(bytes.buffer);
+  const positions = new Int32Array(cellCount);
+  let at = 0;
+  for (const [i, wire] of wires.entries()) {
+    positions[i] = at;
+    view.setInt32(at, wire.length);
+    bytes.set(wire, at + 4);
+    at += 4 + wire.length;
+  }
+  return { bytes, view, positions, count: cellCount };
+}
+
+function randomNumbers(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 0x100000000;
+  };
+}
