@@ -243,13 +243,16 @@ function parseDate(text: string): Uint8Array {
   const match = /^(\d{4,7})-(\d\d)-(\d\d)( BC)?$/.exec(text);
   if (text === "infinity") view.setInt32(0, INT32_MAX);
   else if (text === "-infinity") view.setInt32(0, INT32_MIN);
-  else if (match) view.setInt32(0, civilDays(match[1]!, match[2]!, match[3]!, match[4] !== undefined));
+  else if (match) view.setInt32(0, civilDays("date", match[1]!, match[2]!, match[3]!, match[4] !== undefined));
   else throw malformed("date", 0, "its text is not a date in ISO style");
   return bytes;
 }
 
-function civilDays(year: string, month: string, day: string, bc: boolean): number {
-  return daysFromCivil(bc ? 1 - Number(year) : Number(year), Number(month), Number(day));
+function civilDays(family: string, year: string, month: string, day: string, bc: boolean): number {
+  const days = daysFromCivil(bc ? 1 - Number(year) : Number(year), Number(month), Number(day));
+  // A day that its month does not have would be counted into the next one.
+  if (dateText(days).text.slice(-5) !== `${month}-${day}`) throw malformed(family, 0, "its text is not a date");
+  return days;
 }
 
 /** Both timestamp types; an offset, when there is one, is taken off. */
@@ -262,11 +265,12 @@ function parseTimestamp(text: string): Uint8Array {
     );
   if (!match) throw malformed("timestamp", 0, "its text is not a timestamp in ISO style");
   const [, year, month, day, hour, minute, second, fraction, sign, offsetHour, offsetMinute, offsetSecond, bc] = match;
-  const days = BigInt(civilDays(year!, month!, day!, bc !== undefined));
+  const days = BigInt(civilDays("timestamp", year!, month!, day!, bc !== undefined));
   const local = days * US_PER_DAY + clockMicroseconds(hour!, minute!, second!, fraction);
-  if (!sign) return int64Bytes(local);
-  const offset = clockMicroseconds(offsetHour!, offsetMinute ?? "0", offsetSecond ?? "0", undefined);
-  return int64Bytes(sign === "+" ? local - offset : local + offset);
+  const offset = sign ? clockMicroseconds(offsetHour!, offsetMinute ?? "0", offsetSecond ?? "0", undefined) : 0n;
+  const value = sign === "-" ? local + offset : local - offset;
+  if (value <= INT64_MIN || value >= INT64_MAX) throw malformed("timestamp", 0, "its text is out of range");
+  return int64Bytes(value);
 }
 
 function clockMicroseconds(hour: string, minute: string, second: string, fraction: string | undefined): bigint {

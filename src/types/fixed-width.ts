@@ -20,7 +20,9 @@ const encodeBool: Encode = (leaf, cells) => {
       continue;
     }
     if (view.getInt32(at) !== 1) throw wrongLength("bool", at, view.getInt32(at));
-    out[end++] = view.getUint8(at + 4) === 0 ? 0 : 1;
+    const value = view.getUint8(at + 4);
+    if (value > 1) throw malformed("bool", at, `a byte of ${value}`);
+    out[end++] = value;
     definitions[entryCount++] = present;
   }
   leaf.valueCount += end - leaf.end;
@@ -28,8 +30,14 @@ const encodeBool: Encode = (leaf, cells) => {
   leaf.entryCount = entryCount;
 };
 
-/** Both widths of INT32 columns; int2 is widened. */
-function encodeInt32(family: string, width: 2 | 4): Encode {
+// Postgres prints every NaN alike, whatever its sign and payload: the file has this one.
+const NAN_FLOAT4 = 0x7fc00000;
+const NAN_FLOAT8_HIGH = 0x7ff80000;
+const INFINITY_FLOAT4 = 0x7f800000;
+const INFINITY_FLOAT8_HIGH = 0x7ff00000;
+
+/** Values of four bytes in the file; int2 is widened. */
+function encodeFourBytes(family: string, width: 2 | 4, float: boolean): Encode {
   return (leaf, cells) => {
     const { view, positions, count } = cells;
     leaf.reserve(count * 4);
@@ -43,7 +51,9 @@ function encodeInt32(family: string, width: 2 | 4): Encode {
         continue;
       }
       if (view.getInt32(at) !== width) throw wrongLength(family, at, view.getInt32(at));
-      out.setInt32(end, width === 4 ? view.getInt32(at + 4) : view.getInt16(at + 4), true);
+      let bits = width === 4 ? view.getInt32(at + 4) : view.getInt16(at + 4);
+      if (float && (bits & 0x7fffffff) > INFINITY_FLOAT4) bits = NAN_FLOAT4;
+      out.setInt32(end, bits, true);
       end += 4;
       definitions[entryCount++] = present;
     }
@@ -53,8 +63,8 @@ function encodeInt32(family: string, width: 2 | 4): Encode {
   };
 }
 
-// Halves instead of getBigInt64 or getFloat64: no allocation, and a NaN keeps its bits.
-function encodeEightBytes(family: string): Encode {
+// Halves instead of getBigInt64 or getFloat64: no allocation, and no NaN that the engine is free to change.
+function encodeEightBytes(family: string, float: boolean): Encode {
   return (leaf, cells) => {
     const { view, positions, count } = cells;
     leaf.reserve(count * 8);
@@ -68,8 +78,14 @@ function encodeEightBytes(family: string): Encode {
         continue;
       }
       if (view.getInt32(at) !== 8) throw wrongLength(family, at, view.getInt32(at));
-      out.setInt32(end, view.getInt32(at + 8), true);
-      out.setInt32(end + 4, view.getInt32(at + 4), true);
+      let high = view.getInt32(at + 4);
+      let low = view.getInt32(at + 8);
+      if (float && (high & 0x7fffffff) >= INFINITY_FLOAT8_HIGH && ((high & 0xfffff) !== 0 || low !== 0)) {
+        high = NAN_FLOAT8_HIGH;
+        low = 0;
+      }
+      out.setInt32(end, low, true);
+      out.setInt32(end + 4, high, true);
       end += 8;
       definitions[entryCount++] = present;
     }
@@ -116,7 +132,7 @@ export const boolFamily: Family = {
 export const int2Family: Family = {
   name: "int2",
   type: int32,
-  encode: encodeInt32("int2", 2),
+  encode: encodeFourBytes("int2", 2, false),
   parse: (text) => fixed(2, (view) => view.setInt16(0, integer("int2", text, -0x8000, 0x7fff))),
   format: (_bytes, view, at) => String(view.getInt16(at)),
 };
@@ -124,7 +140,7 @@ export const int2Family: Family = {
 export const int4Family: Family = {
   name: "int4",
   type: int32,
-  encode: encodeInt32("int4", 4),
+  encode: encodeFourBytes("int4", 4, false),
   parse: (text) => fixed(4, (view) => view.setInt32(0, integer("int4", text, -0x80000000, 0x7fffffff))),
   format: (_bytes, view, at) => String(view.getInt32(at)),
 };
@@ -132,10 +148,13 @@ export const int4Family: Family = {
 export const int8Family: Family = {
   name: "int8",
   type: int64,
-  encode: encodeEightBytes("int8"),
+  encode: encodeEightBytes("int8", false),
   parse: (text) => {
-    if (!/^-?\d{1,19}$/.test(text)) throw malformed("int8", 0, "its text is not an integer");
-    return fixed(8, (view) => view.setBigInt64(0, BigInt(text)));
+    const value = /^-?\d{1,19}$/.test(text) ? BigInt(text) : null;
+    if (value === null || BigInt.asIntN(64, value) !== value) {
+      throw malformed("int8", 0, "its text is not an integer of the type");
+    }
+    return fixed(8, (view) => view.setBigInt64(0, value));
   },
   format: (_bytes, view, at) => String(view.getBigInt64(at)),
 };
@@ -152,7 +171,7 @@ export const oidFamily: Family = {
 export const float4Family: Family = {
   name: "float4",
   type: { physical: "FLOAT", logical: none },
-  encode: encodeInt32("float4", 4),
+  encode: encodeFourBytes("float4", 4, true),
   parse: (text) => fixed(4, (view) => view.setFloat32(0, float("float4", text))),
   format: (_bytes, view, at) => formatFloat(view.getFloat32(at), shortestFloat32(view.getFloat32(at)), 6),
 };
@@ -160,7 +179,7 @@ export const float4Family: Family = {
 export const float8Family: Family = {
   name: "float8",
   type: { physical: "DOUBLE", logical: none },
-  encode: encodeEightBytes("float8"),
+  encode: encodeEightBytes("float8", true),
   parse: (text) => fixed(8, (view) => view.setFloat64(0, float("float8", text))),
   format: (_bytes, view, at) => formatFloat(view.getFloat64(at), view.getFloat64(at).toExponential(), 15),
 };

@@ -44,6 +44,8 @@ const builtinFamilies: ReadonlyMap<number, Family> = new Map([
   [3802, jsonbFamily],
 ]);
 const NUMERIC_OID = 1700;
+/** int2vector and oidvector: arrays on the wire, but with a text of their own. Their values are read as text. */
+const vectorOids: ReadonlySet<number> = new Set([22, 30]);
 
 /** Own columns have field ids from here on; a column's is its attnum, a list element's is this far above it. */
 export const OWN_FIELD_ID = 1_000_000;
@@ -99,7 +101,7 @@ export function baseType(
 function planColumn(source: SourceColumn, fileName: string, types: ReadonlyMap<number, PgType>): ColumnPlan {
   const base = baseType(source.typeOid, source.typmod, types);
   const column = { source, fileName, name: fileName, fieldId: source.attnum };
-  const elementOid = base.type?.elementOid ?? 0;
+  const elementOid = vectorOids.has(base.oid) ? 0 : (base.type?.elementOid ?? 0);
   if (elementOid !== 0) {
     const element = scalarFamily(elementOid, base.typmod, types);
     if (element) return listPlan(source, fileName, element, elementOid);

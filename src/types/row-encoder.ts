@@ -23,7 +23,7 @@ export interface EncodedColumn {
 export class ExactColumn {
   readonly #leaf: LeafBuffer;
   readonly #inexact = new InexactValues();
-  readonly #rows = new Map<number, Record<string, string>>();
+  readonly #rows = new Map<number, Map<string, string>>();
   /** Inexact values so far, by column name. */
   readonly counts = new Map<string, number>();
 
@@ -37,8 +37,8 @@ export class ExactColumn {
     const { indexes, texts } = this.#inexact;
     if (indexes.length === 0) return;
     indexes.forEach((row, k) => {
-      const exact = this.#rows.get(row) ?? {};
-      exact[column.name] = texts[k]!;
+      const exact = this.#rows.get(row) ?? new Map<string, string>();
+      exact.set(column.name, texts[k]!);
       this.#rows.set(row, exact);
     });
     this.counts.set(column.name, (this.counts.get(column.name) ?? 0) + indexes.length);
@@ -53,7 +53,7 @@ export class ExactColumn {
     }
     for (let row = 0; row < count; row++) {
       const exact = this.#rows.get(row);
-      if (exact) appendText(this.#leaf, JSON.stringify(exact));
+      if (exact) appendText(this.#leaf, JSON.stringify(Object.fromEntries(exact)));
       else appendNulls(this.#leaf, 1);
     }
     this.#rows.clear();

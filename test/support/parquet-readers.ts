@@ -93,8 +93,25 @@ export async function queryDuckdb(sql: string): Promise<Columns> {
   }
 }
 
-function readWithDuckdb(path: string): Promise<Columns> {
-  return queryDuckdb(`select * from ${parquetScan(path)}`);
+// Texts come as their bytes, because the client drops a U+FEFF in front. So a blob that is no text needs a mark.
+async function readWithDuckdb(path: string): Promise<Columns> {
+  const described = await queryDuckdb(`describe select * from ${parquetScan(path)}`);
+  const [names, types] = described.map(({ values }) => values as readonly string[]);
+  const expressions = names!.map((name, index) => {
+    const quoted = `"${name.replaceAll('"', '""')}"`;
+    if (types![index] === "VARCHAR") return `encode(${quoted}) as ${quoted}`;
+    return types![index] === "VARCHAR[]" ? `list_transform(${quoted}, lambda v: encode(v)) as ${quoted}` : quoted;
+  });
+  const columns = await queryDuckdb(`select ${expressions.join(", ")} from ${parquetScan(path)}`);
+  return columns.map(({ name, values }, index) =>
+    types![index]!.startsWith("VARCHAR") ? { name, values: values.map(textOfHex) } : { name, values },
+  );
+}
+
+function textOfHex(value: Value): Value {
+  if (value === null) return null;
+  if (typeof value !== "string") return value.map(textOfHex);
+  return strictUtf8.decode(Buffer.from(value.slice(1), "hex"));
 }
 
 function duckdbValue(value: DuckDBValue): Value {
@@ -202,6 +219,10 @@ function arrowValue(vector: arrow.Vector, data: arrow.Data, i: number): Value {
     case arrow.Type.List:
     case arrow.Type.LargeList:
       return arrowValues(vector.get(i) as arrow.Vector);
+    case arrow.Type.Utf8: {
+      const offsets = data.valueOffsets as Int32Array;
+      return strictUtf8.decode((data.values as Uint8Array).subarray(offsets[i]!, offsets[i + 1]!));
+    }
     case arrow.Type.Bool:
       return vector.get(i) ? "t" : "f";
     case arrow.Type.Binary:
