@@ -2,6 +2,7 @@
 // Wire formats: the types' send functions, e.g. https://github.com/postgres/postgres/blob/master/src/backend/utils/adt/int8.c
 import type { ValueType } from "../parquet/schema.ts";
 import { type Encode, type Family, malformed, wrongLength } from "./family.ts";
+import { formatFloat4, formatFloat8, parseFloat4, parseFloat8 } from "./float-text.ts";
 
 const none = { kind: "none" } as const;
 const int32: ValueType = { physical: "INT32", logical: none };
@@ -172,16 +173,16 @@ export const float4Family: Family = {
   name: "float4",
   type: { physical: "FLOAT", logical: none },
   encode: encodeFourBytes("float4", 4, true),
-  parse: (text) => fixed(4, (view) => view.setFloat32(0, float("float4", text))),
-  format: (_bytes, view, at) => formatFloat(view.getFloat32(at), shortestFloat32(view.getFloat32(at)), 6),
+  parse: (text) => fixed(4, (view) => view.setFloat32(0, parseFloat4(text))),
+  format: (_bytes, view, at) => formatFloat4(view, at),
 };
 
 export const float8Family: Family = {
   name: "float8",
   type: { physical: "DOUBLE", logical: none },
   encode: encodeEightBytes("float8", true),
-  parse: (text) => fixed(8, (view) => view.setFloat64(0, float("float8", text))),
-  format: (_bytes, view, at) => formatFloat(view.getFloat64(at), view.getFloat64(at).toExponential(), 15),
+  parse: (text) => fixed(8, (view) => view.setFloat64(0, parseFloat8(text))),
+  format: (_bytes, view, at) => formatFloat8(view, at),
 };
 
 function fixed(width: number, write: (view: DataView) => void): Uint8Array {
@@ -194,37 +195,4 @@ function integer(family: string, text: string, min: number, max: number): number
   const value = /^-?\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
   if (!(value >= min && value <= max)) throw malformed(family, 0, "its text is not an integer of the type");
   return value;
-}
-
-function float(family: string, text: string): number {
-  if (text === "NaN") return Number.NaN;
-  if (text === "Infinity" || text === "-Infinity") return Number(text);
-  if (!/^-?\d+(\.\d+)?(e[+-]?\d+)?$/.test(text)) throw malformed(family, 0, "its text is not a number");
-  return Number(text);
-}
-
-/** The shortest `d.ddde±x` that reads back as the same float4. */
-function shortestFloat32(value: number): string {
-  for (let digits = 0; digits < 9; digits++) {
-    const text = value.toExponential(digits);
-    if (Math.fround(Number(text)) === value) return text;
-  }
-  return value.toExponential(8);
-}
-
-// Postgres prints fixed notation for exponents from -5 to `precision` - 1, else d.dde+XX with at least two digits.
-// Source: https://github.com/postgres/postgres/blob/master/src/common/d2s.c (to_chars)
-function formatFloat(value: number, exponential: string, precision: number): string {
-  if (!Number.isFinite(value)) return String(value);
-  if (value === 0) return Object.is(value, -0) ? "-0" : "0";
-  const [, sign, lead, fraction = "", exponentText] = /^(-?)(\d)(?:\.(\d+))?e([+-]\d+)$/.exec(exponential)!;
-  const exponent = Number(exponentText);
-  const digits = `${lead}${fraction}`.replace(/0+$/, "") || "0";
-  if (exponent < -4 || exponent >= precision) {
-    const shown = Math.abs(exponent).toString().padStart(2, "0");
-    return `${sign}${digits[0]}${digits.length > 1 ? `.${digits.slice(1)}` : ""}e${exponent < 0 ? "-" : "+"}${shown}`;
-  }
-  if (exponent < 0) return `${sign}0.${"0".repeat(-exponent - 1)}${digits}`;
-  if (digits.length <= exponent + 1) return `${sign}${digits.padEnd(exponent + 1, "0")}`;
-  return `${sign}${digits.slice(0, exponent + 1)}.${digits.slice(exponent + 1)}`;
 }
