@@ -241,6 +241,7 @@ function splitList(text: string): SplitList {
       sizes[depth] = counts[depth]!;
       if (depth > 0) counts[depth - 1]!++;
       at++;
+      if (depth === 0 && at < text.length) throw malformed("array", 0, "there is text behind its braces");
     } else if (character === ",") {
       at++;
     } else {
@@ -251,6 +252,9 @@ function splitList(text: string): SplitList {
     }
   }
   if (depth !== 0) throw malformed("array", 0, "its braces do not match");
+  if (sizes.reduce((product, size) => product * size, 1) !== items.length) {
+    throw malformed("array", 0, "its parts have different sizes");
+  }
   return { sizes, lowerBounds, items };
 }
 

@@ -70,7 +70,7 @@ const scalars: Readonly<Record<string, string>> = {
   "numeric(60,20)": `(one_of('', '-') || digits(rnd(40)) || '.' || digits(1 + rnd(20)))::numeric`,
   money_amount: `case rnd(9) when 0 then 'NaN' else (digits(rnd(8)) || '.' || digits(2))::numeric end`,
   date: `case rnd(6) when 0 then one_of('infinity', '-infinity', '0001-01-01', '0001-12-31 BC', '9999-12-31', '10000-01-01', '4713-01-01 BC', '5874897-12-31')::date
-    when 1 then date '2000-01-01' - 2451545 + rnd(2148000000)::int when 2 then date '0001-01-01' + (rnd(1000) - 500)::int
+    when 1 then date '2000-01-01' - 2451545 + rnd(2147483647)::int when 2 then date '0001-01-01' + (rnd(1000) - 500)::int
     else date '2000-01-01' + (rnd(40000) - 20000)::int end`,
   time: `case rnd(4) when 0 then one_of('24:00', '00:00', '23:59:59.999999', '12:00:00.1')::time when 1 then make_time(rnd(24)::int, rnd(60)::int, rnd(60))
     else '00:00'::time + rnd(86400000000) * interval '1 microsecond' end`,
