@@ -19,7 +19,7 @@ import { openLocalStorage } from "../storage/local.ts";
 import { type ColumnPlan, planColumns } from "./registry.ts";
 
 const seed = Number(process.env.PG_FLO_SEED ?? Math.random().toFixed(9));
-const rowCount = 5000;
+const rowCount = 3000;
 
 const functionsSql = `
   create type mood as enum ('sad', 'ok', 'Größe, "happy"', 'null', '');
