@@ -1,10 +1,11 @@
 // A copying thread: one connection in one snapshot, one range after the other. While a range's last file is finished
 // the connection already reads the next one.
 import { parentPort, workerData } from "node:worker_threads";
-import { escapeLiteral } from "pg";
+
 import { PgFloError } from "../base/errors.ts";
 import { lsn } from "../base/lsn.ts";
 import { connect } from "../postgres/connect.ts";
+import { quoteLiteral } from "../postgres/quote.ts";
 import { type RawConnection, takeOver } from "../postgres/raw-connection.ts";
 import { GatheringSocket } from "../postgres/socket.ts";
 import { openStorage } from "../storage/open.ts";
@@ -32,7 +33,7 @@ async function openInSnapshot(): Promise<RawConnection> {
   const connection = takeOver(client);
   await connection.query("begin transaction isolation level repeatable read read only");
   try {
-    await connection.query(`set transaction snapshot ${escapeLiteral(options.snapshot)}`);
+    await connection.query(`set transaction snapshot ${quoteLiteral(options.snapshot)}`);
   } catch (error) {
     throw new PgFloError("SNAPSHOT_LOST", `snapshot ${options.snapshot}, import, it is no longer there`, {
       cause: error,
@@ -148,3 +149,4 @@ try {
 } catch (error) {
   tell({ kind: "failed", jobId: null, error: errorData(error, null) });
 }
+port.close(); // an open port keeps the thread alive

@@ -1,9 +1,10 @@
 // Copies one range of heap blocks: COPY binary from the server, values into column pages in place, one file or more.
 import { randomBytes } from "node:crypto";
-import { escapeIdentifier } from "pg";
+
 import { PgFloError } from "../base/errors.ts";
 import type { Lsn } from "../base/lsn.ts";
 import type { ColumnChunk } from "../parquet/column-chunk.ts";
+import { quoteIdentifier } from "../postgres/quote.ts";
 import type { RawConnection } from "../postgres/raw-connection.ts";
 import { copyFilePath } from "../storage/paths.ts";
 import type { Storage } from "../storage/storage.ts";
@@ -106,12 +107,10 @@ function rangeName(range: RangeCopy): string {
 
 /** `ctid` bounds make a TID range scan (PostgreSQL 14+); values without a binary decoder come as text. */
 export function rangeSql(range: RangeCopy): string {
-  const columns = range.columns.map(
-    ({ source, binary }) => `${escapeIdentifier(source.name)}${binary ? "" : "::text"}`,
-  );
+  const columns = range.columns.map(({ source, binary }) => `${quoteIdentifier(source.name)}${binary ? "" : "::text"}`);
   const bounds = [`ctid >= '(${range.blockFrom},0)'::tid`];
   if (range.blockTo !== null) bounds.push(`ctid < '(${range.blockTo},0)'::tid`);
-  const heap = `${escapeIdentifier(range.heapSchema)}.${escapeIdentifier(range.heapName)}`;
+  const heap = `${quoteIdentifier(range.heapSchema)}.${quoteIdentifier(range.heapName)}`;
   return `copy (select ${columns.join(", ")} from only ${heap} where ${bounds.join(" and ")}) to stdout (format binary)`;
 }
 

@@ -16,7 +16,7 @@ const POSTGRES_EPOCH_US = 946_684_800_000_000n;
 
 export interface BatchOptions {
   readonly group: string;
-  /** `<stream>.<epoch>.<batch>`: the epoch keeps a replaced worker's files apart. */
+  /** `<stream>-<epoch>-<number>`: the epoch keeps a replaced worker's files apart. */
   readonly name: string;
   readonly storage: Storage;
   readonly fileSizeBytes: number;

@@ -84,6 +84,7 @@ export class Stream {
   readonly #consolidator = new Consolidator();
   readonly #stop = new AbortController();
   #batchNumber: bigint;
+  #openedCount = 0;
   #batch: Batch;
   #batchSince = 0;
   #batchBytes = 0;
@@ -331,8 +332,9 @@ export class Stream {
 
   #newBatch(): Batch {
     const { group, stream, epoch, storage, fileSizeBytes } = this.#options;
-    const number = String(this.#batchNumber + 1n).padStart(10, "0");
-    return new Batch({ group, name: `${stream}-${epoch}-${number}`, storage, fileSizeBytes });
+    // Counted apart from the committed numbers: a batch is opened, and may write files, before its turn is known.
+    const opened = String(++this.#openedCount).padStart(8, "0");
+    return new Batch({ group, name: `${stream}-${epoch}-${opened}`, storage, fileSizeBytes });
   }
 
   #fail(error: unknown): void {

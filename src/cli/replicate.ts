@@ -1,0 +1,55 @@
+// `pg-flo replicate`: runs a worker until a signal, or until it has caught up.
+import type { Command } from "commander";
+import { formatLsn } from "../base/lsn.ts";
+import { runWorker, streamLagMs, type WorkerFigures } from "../worker/worker.ts";
+import { type CliContext, withConfig } from "./context.ts";
+import { startProgress } from "./progress.ts";
+import { stopSignal } from "./stop-signal.ts";
+
+interface ReplicateOptions {
+  readonly untilCaughtUp?: boolean;
+}
+
+export function registerReplicate(program: Command, context: CliContext): void {
+  program
+    .command("replicate")
+    .description("copy the tables and keep them current, until SIGTERM or SIGINT (twice: at once)")
+    .option("--until-caught-up", "end when all is copied and everything committed before the start is durable")
+    .action(
+      withConfig<ReplicateOptions>(context, async ({ config, log, options, globals, stderr }) => {
+        const signal = stopSignal(log);
+        let figures: WorkerFigures | null = null;
+        const progress = startProgress(() => figures, { log, json: globals.json === true, terminal: stderr });
+        try {
+          await runWorker(
+            {
+              config,
+              log: progress.log,
+              untilCaughtUp: options.untilCaughtUp === true,
+              onFigures: (live) => {
+                figures = live;
+              },
+            },
+            signal,
+          );
+        } finally {
+          progress.stop();
+        }
+        log.info(signal.aborted ? "stopped" : "caught up", summary(figures));
+      }),
+    );
+}
+
+function summary(figures: WorkerFigures | null): Record<string, string | number> {
+  if (figures === null) return {};
+  const { stream, copy } = figures;
+  const { progress } = stream;
+  return {
+    copiedRows: copy.rowCount,
+    ...(progress && {
+      changes: progress.changeCount,
+      position: formatLsn(progress.position),
+      lagMs: streamLagMs(stream),
+    }),
+  };
+}

@@ -1,0 +1,79 @@
+// Sizes of the source's heaps, and whether a copy that was interrupted can go on under another snapshot.
+import type { ClientBase } from "pg";
+import type { MeasuredHeap } from "../copy/plan.ts";
+import { type Queryable, rows } from "../metadata/queryable.ts";
+import type { Table } from "../metadata/tables.ts";
+import type { HeapRelation } from "../postgres/catalog.ts";
+
+/** Measures all heaps in one query, by table id. A heap that was dropped meanwhile is left out. */
+export async function measureHeaps(
+  source: ClientBase,
+  heaps: ReadonlyMap<number, readonly HeapRelation[]>,
+): Promise<Map<number, MeasuredHeap[]>> {
+  const oids = [...heaps.values()].flatMap((ofTable) => ofTable.map((heap) => heap.oid));
+  const { rows: found } = await source.query<{
+    oid: string;
+    filenode: string;
+    heap: string;
+    toast: string;
+    block: string;
+  }>(
+    `select c.oid, pg_relation_filenode(c.oid) as filenode, pg_relation_size(c.oid) as heap,
+       coalesce(pg_relation_size(nullif(c.reltoastrelid, 0)), 0) as toast, current_setting('block_size') as block
+     from pg_class c where c.oid = any($1::oid[])`,
+    [oids],
+  );
+  const measured = new Map(found.map((heap) => [Number(heap.oid), heap]));
+  const ofTable = (heap: HeapRelation): MeasuredHeap[] => {
+    const sizes = measured.get(heap.oid);
+    if (!sizes) return [];
+    const { oid, schema, name } = heap;
+    return [
+      {
+        ...{ oid, schema, name },
+        relfilenode: Number(sizes.filenode),
+        heapBytes: Number(sizes.heap),
+        toastBytes: Number(sizes.toast),
+        blockBytes: Number(sizes.block),
+      },
+    ];
+  };
+  return new Map([...heaps].map(([tableId, relations]) => [tableId, relations.flatMap(ofTable)]));
+}
+
+export interface StoredHeap {
+  readonly oid: number;
+  readonly relfilenode: number;
+}
+
+/** The heaps that a table's ranges were planned for, by table id. */
+export async function planStored(db: Queryable, group: string): Promise<Map<number, StoredHeap[]>> {
+  const found = await rows<{ table_id: string; heap_oid: string; relfilenode: string }>(
+    db,
+    "select distinct table_id, heap_oid, relfilenode from _pg_flo.copy_ranges where group_name = $1",
+    [group],
+  );
+  const stored = new Map<number, StoredHeap[]>();
+  for (const { table_id, heap_oid, relfilenode } of found) {
+    const heaps = stored.get(Number(table_id)) ?? [];
+    heaps.push({ oid: Number(heap_oid), relfilenode: Number(relfilenode) });
+    stored.set(Number(table_id), heaps);
+  }
+  return stored;
+}
+
+/**
+ * Null when the remaining ranges may be read under a later snapshot, else why not. The stream's changes since the first
+ * cut are applied over both, so it takes an identity to tell which row a change means. A row that moved to a range that
+ * was copied already is then in the log with its whole image, unless it has TOASTed values that were not touched.
+ */
+export function resumable(table: Table, heaps: readonly MeasuredHeap[], planned: readonly StoredHeap[]): string | null {
+  const { identity } = table;
+  if (identity.kind === "none" || identity.columns.length === 0) return "it has no key";
+  if (heaps.some((heap) => heap.toastBytes > 0)) return "it has TOASTed values";
+  if (table.rangesTotal === null) return null; // nothing was read yet
+  const now = new Map(heaps.map((heap) => [heap.oid, heap.relfilenode]));
+  if (planned.some((heap) => now.get(heap.oid) !== heap.relfilenode)) return "it was rewritten since";
+  if (planned.length !== heaps.length) return "its partitions changed";
+  return null;
+}

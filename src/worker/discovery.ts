@@ -1,0 +1,134 @@
+// What the group mirrors now: the config's wishes against the source's catalog, brought into the metadata.
+import type { ClientBase } from "pg";
+import { PgFloError } from "../base/errors.ts";
+import type { Log } from "../base/log.ts";
+import type { Config } from "../config/config.ts";
+import type { Queryable } from "../metadata/queryable.ts";
+import { type Registration, registerTables, type WantedTable } from "../metadata/register-tables.ts";
+import { copyAgain, type Table } from "../metadata/tables.ts";
+import { type Catalog, type PgType, readCatalog, readTypes } from "../postgres/catalog.ts";
+import type { Finding } from "../postgres/finding.ts";
+import { readPublication } from "../postgres/given-publication.ts";
+import { preflight } from "../postgres/preflight.ts";
+import { type Selection, selectTables } from "../postgres/selection.ts";
+import { slotName } from "../postgres/slot.ts";
+import type { Storage } from "../storage/storage.ts";
+import type { StreamTable } from "../stream/stream-table.ts";
+import { planColumns } from "../types/registry.ts";
+
+export const STREAM = 1;
+
+export interface Discovery {
+  readonly catalog: Catalog;
+  readonly types: ReadonlyMap<number, PgType>;
+  readonly selection: Selection;
+}
+
+/** Reads the catalog and selects the tables. */
+export async function discover(source: ClientBase, config: Config): Promise<Discovery> {
+  const catalog = await readCatalog(source);
+  const types = await readTypes(source);
+  const given = config.publication === undefined ? null : await readPublication(source, config.publication);
+  const options = given ? { streamsStoredGenerated: given.generatedStored } : {};
+  return { catalog, types, selection: selectTables(catalog, config.schemas, options) };
+}
+
+/** Everything that would go wrong stops here, before anything is created. PREFLIGHT_FAILED tells all of it. */
+export async function refuseFindings(
+  source: ClientBase,
+  config: Config,
+  selection: Selection,
+  metadataAtSource: boolean,
+  log: Log,
+): Promise<void> {
+  const findings = await preflight(source, {
+    group: config.group,
+    selection,
+    ...(config.publication === undefined ? {} : { publication: config.publication }),
+    slotName: slotName(config.group, STREAM),
+    metadataAtSource,
+    copyParallel: config.copy.parallel,
+  });
+  const errors = findings.filter((finding) => finding.severity === "error");
+  if (errors.length > 0) throw preflightError(errors);
+  for (const finding of findings) {
+    if (finding.severity === "warning") log.warn(`${finding.subject}: ${finding.message}`, { fix: finding.fix });
+  }
+}
+
+function preflightError(errors: readonly Finding[]): PgFloError {
+  const lines = errors.map(
+    ({ subject, message, fix }) => `\n  ${subject}: ${message}${fix ? `\n    fix: ${fix}` : ""}`,
+  );
+  const fix = "mend this and start again (pg-flo check tells more)";
+  return new PgFloError("PREFLIGHT_FAILED", `${errors.length} thing(s) would go wrong:${lines.join("")}\n`, { fix });
+}
+
+/**
+ * Brings the metadata's tables in line. A table whose columns or identity changed begins anew: its changes since then
+ * do not fit the columns that its files were written with.
+ */
+export async function register(
+  db: Queryable,
+  config: Config,
+  discovery: Discovery,
+  storage: Storage,
+  log: Log,
+): Promise<readonly Table[]> {
+  const wanted = wantedTables(discovery);
+  let registration = await registerTables(db, config.group, wanted);
+  await removeFiles(storage, registration);
+  if (registration.changed.length === 0) return registration.tables;
+  for (const { table } of registration.changed) {
+    log.warn("the table's definition changed, it is copied again", { table: `${table.schema}.${table.name}` });
+    for (const path of (await copyAgain(db, config.group, table.tableId)) ?? []) await storage.remove(path);
+  }
+  registration = await registerTables(db, config.group, wanted);
+  return registration.tables;
+}
+
+// They are no longer in the manifest, so nobody reads them; one that stays is an orphan and goes by age.
+async function removeFiles(storage: Storage, registration: Registration): Promise<void> {
+  for (const path of registration.removedPaths) await storage.remove(path);
+}
+
+function wantedTables({ selection, types }: Discovery): WantedTable[] {
+  return selection.tables.map(({ table, mode }) => ({
+    schema: table.schema,
+    name: table.name,
+    oid: table.oid,
+    mode,
+    stream: mode === "copy-only" ? null : STREAM,
+    identity: table.identity,
+    columns: planColumns(table.columns, types).map(({ source, fileName }) => ({ ...source, fileName })),
+  }));
+}
+
+/** The stream's tables as they are stored now, by relation OID. */
+export function streamTables(tables: readonly Table[], types: ReadonlyMap<number, PgType>): Map<number, StreamTable> {
+  const mirrored = tables.filter((table) => table.stream === STREAM && table.state !== "removed");
+  return new Map(
+    mirrored.map((table) => {
+      const { tableId, generation, schemaVersion, relationOid: oid, schema, name, identity } = table;
+      const columns = planColumns(table.columns, types);
+      const cut = table.state === "error" || table.cutLsn === null ? "unknown" : table.cutLsn;
+      return [oid, { tableId, generation, schemaVersion, oid, schema, name, identity, columns, cut }];
+    }),
+  );
+}
+
+/**
+ * Whether the slot may send values in binary: every column that may come has a binary decoder here, or comes as text
+ * anyway because its type cannot be sent in binary. A type that contains such a one would jam the slot; it has no
+ * decoder either.
+ */
+export function binaryPossible({ catalog, selection, types }: Discovery): boolean {
+  const streamed = new Set(selection.tables.filter(({ mode }) => mode !== "copy-only").map(({ table }) => table.oid));
+  return catalog.tables
+    .filter((table) => streamed.has(table.oid))
+    .every((table) =>
+      planColumns(table.columns, types).every(
+        (plan) => plan.binary || types.get(plan.source.typeOid)?.hasSend === false,
+      ),
+    );
+}

@@ -1,0 +1,68 @@
+// A worker's place in its group: its row, its heartbeat, its leases. Refuses to go on once it was taken for dead.
+import { hostname } from "node:os";
+import { systemClock } from "../base/clock.ts";
+import { PgFloError } from "../base/errors.ts";
+import type { Log } from "../base/log.ts";
+import { errorFacts } from "../base/log.ts";
+import type { Queryable } from "../metadata/queryable.ts";
+import {
+  cleanExpiredWorkers,
+  heartbeat,
+  readWorkers,
+  registerWorker,
+  releaseWorker,
+  type WorkerInfo,
+} from "../metadata/workers.ts";
+
+/** A lease outlives this many heartbeats. */
+const HEARTBEATS_PER_LEASE = 12;
+
+/**
+ * Registers this process. Workers of the group that died on this host are cleaned away first, so that a restart does
+ * not wait for their leases; the epoch fences them out if they should live after all.
+ */
+export async function joinGroup(db: Queryable, group: string, leaseMs: number, log: Log): Promise<string> {
+  await cleanExpiredWorkers(db, group, leaseMs);
+  for (const worker of await readWorkers(db, group)) {
+    if (!diedHere(worker)) continue;
+    log.info("cleaned up after a worker that died on this host", { pid: worker.pid });
+    await releaseWorker(db, worker.workerId);
+  }
+  return registerWorker(db, { group, host: hostname(), pid: process.pid });
+}
+
+// Same host and same pid is an earlier life of ours: a container starts again with pid 1.
+function diedHere(worker: WorkerInfo): boolean {
+  if (worker.host !== hostname()) return false;
+  return worker.pid === process.pid || !processLives(worker.pid);
+}
+
+function processLives(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM"; // it lives, and belongs to another user
+  }
+}
+
+/** Renews the leases until the signal. A heartbeat that fails is repeated; one that says "you are dead" ends it. */
+export async function keepLeases(
+  db: Queryable,
+  worker: { readonly workerId: string; readonly leaseMs: number; readonly log: Log },
+  figures: () => unknown,
+  signal: AbortSignal,
+): Promise<void> {
+  const intervalMs = Math.max(100, worker.leaseMs / HEARTBEATS_PER_LEASE);
+  while (!signal.aborted) {
+    try {
+      const { alive } = await heartbeat(db, { ...worker, figures: figures() });
+      if (!alive)
+        throw new PgFloError("LEASE_LOST", `worker ${worker.workerId}, lease, another worker took it for dead`);
+    } catch (error) {
+      if (!(error instanceof PgFloError) || error.code !== "CONNECTION_LOST") throw error;
+      worker.log.warn("heartbeat failed", errorFacts(error));
+    }
+    await systemClock.sleep(intervalMs, signal).catch(() => {}); // an abort ends the loop above
+  }
+}

@@ -1,0 +1,44 @@
+// A snapshot that copying threads import: made by a slot's creation, held by a transaction of our own.
+
+import type { Lsn } from "../base/lsn.ts";
+import type { Config } from "../config/config.ts";
+import { applicationName, connect } from "../postgres/connect.ts";
+import { quoteLiteral } from "../postgres/quote.ts";
+import { openReplication } from "../postgres/replication.ts";
+
+export interface HeldSnapshot extends AsyncDisposable {
+  readonly name: string;
+  /** It sees exactly the transactions with a commit LSN below it. */
+  readonly lsn: Lsn;
+}
+
+/**
+ * Creates a slot and holds the snapshot of its creation. Waits until every transaction that runs now has ended.
+ * A temporary slot is gone when this returns; its snapshot is not.
+ */
+export async function snapshotOfNewSlot(config: Config, slot: string, temporary: boolean): Promise<HeldSnapshot> {
+  const replication = await openReplication(config.source, { applicationName: applicationName(config.group, "slot") });
+  try {
+    const created = await replication.createSlot(slot, { temporary, snapshot: "export" });
+    return await holdSnapshot(config, created.snapshotName!, created.consistentPoint);
+  } finally {
+    await replication.close();
+  }
+}
+
+// The exporting connection must stay idle; a transaction that imported the snapshot can export it again and again.
+async function holdSnapshot(config: Config, exported: string, lsn: Lsn): Promise<HeldSnapshot> {
+  const holder = await connect(config.source, {
+    applicationName: applicationName(config.group, "snapshot"),
+    statementTimeoutMs: 0,
+  });
+  try {
+    await holder.query("begin transaction isolation level repeatable read read only");
+    await holder.query(`set transaction snapshot ${quoteLiteral(exported)}`);
+    const { rows } = await holder.query<{ name: string }>("select pg_export_snapshot() as name");
+    return { name: rows[0]!.name, lsn, [Symbol.asyncDispose]: () => holder.end() };
+  } catch (error) {
+    await holder.end();
+    throw error;
+  }
+}

@@ -1,0 +1,211 @@
+// Runs the stream of a worker: claims it, opens the slot, and binds what becomes durable to the lease's fence.
+// Each run is one connection; the service around it opens the next one with back-off.
+import { PgFloError } from "../base/errors.ts";
+import { errorFacts, type Log } from "../base/log.ts";
+import { formatLsn, type Lsn } from "../base/lsn.ts";
+import { runService } from "../base/service.ts";
+import type { Config } from "../config/config.ts";
+import { type Batch, commitBatch } from "../metadata/batches.ts";
+import { addEvent } from "../metadata/events.ts";
+import type { Queryable } from "../metadata/queryable.ts";
+import { claimStream, markStreamLost, movePosition, type StreamClaim, type StreamFence } from "../metadata/streams.ts";
+import { readTables, setTableError } from "../metadata/tables.ts";
+import type { PgType } from "../postgres/catalog.ts";
+import { applicationName, connect } from "../postgres/connect.ts";
+import { openReplication } from "../postgres/replication.ts";
+import { readSlot, slotLostError } from "../postgres/slot.ts";
+import type { Storage } from "../storage/storage.ts";
+import type { FinishedFile } from "../stream/batch.ts";
+import { Stream, type StreamCommits, type TakenCut } from "../stream/stream.ts";
+import { type StreamProgress, startProgress } from "../stream/stream-state.ts";
+import { STREAM, streamTables } from "./discovery.ts";
+
+export interface StreamServiceOptions {
+  readonly config: Config;
+  readonly db: Queryable;
+  readonly storage: Storage;
+  readonly workerId: string;
+  readonly publications: readonly string[];
+  readonly types: ReadonlyMap<number, PgType>;
+  readonly binary: boolean;
+  readonly log: Log;
+  /** A table's definition changed: it must be discovered again. */
+  readonly onTableChanged: () => void;
+}
+
+export class StreamService {
+  readonly #options: StreamServiceOptions;
+  #binary: boolean;
+  #current: Stream | null = null;
+  #waiting: ((stream: Stream) => void)[] = [];
+  progress: StreamProgress | null = null;
+
+  constructor(options: StreamServiceOptions) {
+    this.#options = options;
+    this.#binary = options.binary;
+  }
+
+  /** Runs until the signal, over lost connections. */
+  run(signal: AbortSignal): Promise<void> {
+    return runService((inner) => this.#runOnce(inner), signal, { name: "stream", log: this.#options.log });
+  }
+
+  /** The stream that runs now, or the next one that does. */
+  async running(signal: AbortSignal): Promise<Stream> {
+    if (this.#current) return this.#current;
+    const { promise, resolve, reject } = Promise.withResolvers<Stream>();
+    this.#waiting.push(resolve);
+    const abort = () => reject(signal.reason);
+    signal.addEventListener("abort", abort, { once: true });
+    return promise.finally(() => signal.removeEventListener("abort", abort));
+  }
+
+  /** Makes durable what has been read. */
+  flush(): void {
+    this.#current?.flush();
+  }
+
+  async #runOnce(signal: AbortSignal): Promise<void> {
+    const { config, db, workerId, types, storage, publications, log } = this.#options;
+    // Claimed for every run: the new epoch makes sure that no commit of the run before can still arrive.
+    const claim = await claimStream(db, { group: config.group, stream: STREAM, workerId, leaseMs: config.leaseMs });
+    if (!claim.taken) throw streamTaken(config.group, claim);
+    const { stream, fence } = claim;
+    await this.#checkSlot(fence, stream.slotName);
+    const tables = streamTables(await readTables(db, config.group), types);
+    const position = stream.position!;
+    this.progress = this.progress ? { ...this.progress, reached: position, position } : startProgress(position);
+    const connection = await openReplication(config.source, {
+      applicationName: applicationName(config.group, "stream"),
+    });
+    const running = new Stream(connection, {
+      group: config.group,
+      stream: STREAM,
+      epoch: fence.epoch,
+      slot: stream.slotName,
+      publications,
+      position,
+      batch: stream.batch,
+      tables,
+      binary: this.#binary,
+      storage,
+      flushIntervalMs: config.stream.flushIntervalMs,
+      fileSizeBytes: config.stream.fileSizeBytes,
+      commits: this.#commits(fence, signal),
+      progress: this.progress,
+      log,
+    });
+    log.info("streaming", { slot: stream.slotName, position: formatLsn(position), binary: this.#binary });
+    this.#current = running;
+    for (const resolve of this.#waiting.splice(0)) resolve(running);
+    try {
+      await running.run(signal);
+    } catch (error) {
+      throw this.#mapError(error);
+    } finally {
+      this.#current = null;
+    }
+  }
+
+  async #checkSlot(fence: StreamFence, slot: string): Promise<void> {
+    const { config, db } = this.#options;
+    const source = await connect(config.source, { applicationName: applicationName(config.group, "slot check") });
+    try {
+      const state = await readSlot(source, slot);
+      if (state.exists && state.walStatus !== "lost" && state.invalidationReason === null) return;
+      await markStreamLost(db, fence);
+      throw slotLostError(slot, state.exists ? (state.invalidationReason ?? "wal_removed") : "it does not exist");
+    } finally {
+      await source.end();
+    }
+  }
+
+  // A column that jams a binary slot was added after the start: the same slot decodes with text.
+  #mapError(error: unknown): unknown {
+    const jammed =
+      error instanceof Error && /no binary output function/.test(`${error.message} ${String(error.cause)}`);
+    const needsText = error instanceof PgFloError && error.code === "NEEDS_TEXT";
+    if (!jammed && !needsText) return error;
+    this.#binary = false;
+    return needsText
+      ? error
+      : new PgFloError("NEEDS_TEXT", "stream, a column's type cannot be sent in binary", { cause: error });
+  }
+
+  #commits(fence: StreamFence, signal: AbortSignal): StreamCommits {
+    const { db, log, config, storage } = this.#options;
+    const persist = (name: string, work: () => Promise<void>) => runService(work, signal, { name, log });
+    return {
+      batch: async (number, position, files, cut) => {
+        const batch = { ...fence, batch: number, position, ...batchContent(files, cut) };
+        let committed = false;
+        const commit = async () => {
+          const outcome = await commitBatch(db, batch);
+          if (outcome.result === "fenced") throw fenced(config.group);
+          committed = true;
+          for (const path of outcome.refusedPaths) await storage.remove(path);
+        };
+        // Once more after the signal, which ends the retries: a batch that is finished should not be repeated.
+        await persist("commit of a batch", commit);
+        if (!committed) await commit();
+        log.debug("batch committed", { batch: number, position: formatLsn(position), files: files.length });
+      },
+      position: (batch, position) =>
+        persist("commit of a position", async () => {
+          if ((await movePosition(db, { ...fence, batch, position })) === "fenced") throw fenced(config.group);
+        }),
+      tableFailed: async (table, reason) => {
+        const name = `${table.schema}.${table.name}`;
+        const error = new PgFloError("TABLE_CHANGED", `table ${name}, definition, ${reason}`);
+        log.warn(error.message, errorFacts(error));
+        await persist("error of a table", async () => {
+          await setTableError(db, table, { code: error.code, message: error.message });
+          await addEvent(db, config.group, {
+            severity: "warning",
+            code: error.code,
+            subject: name,
+            message: error.message,
+          });
+        });
+        this.#options.onTableChanged();
+      },
+    };
+  }
+}
+
+function batchContent(
+  files: readonly FinishedFile[],
+  cut: TakenCut | null,
+): Pick<Batch, "files" | "tableCounters" | "newVersions" | "cut"> {
+  const counters = new Map<number, { tableId: number; generation: number; rows: number; inexactValues: number }>();
+  for (const { table, rowCount, inexactValues } of files) {
+    const { tableId, generation } = table;
+    const counter = counters.get(tableId) ?? { tableId, generation, rows: 0, inexactValues: 0 };
+    counter.rows += rowCount;
+    counter.inexactValues += inexactValues;
+    counters.set(tableId, counter);
+  }
+  return {
+    files: files.map(({ table, path, rowCount, sizeBytes, checksum, lsnStart, lsnEnd }) => {
+      const { tableId, generation, schemaVersion } = table;
+      return { tableId, generation, schemaVersion, path, rowCount, sizeBytes, checksum, lsnStart, lsnEnd };
+    }),
+    tableCounters: [...counters.values()],
+    newVersions: [],
+    ...(cut && { cut: { tableIds: cut.tables.map((table) => table.tableId), lsn: cut.lsn as Lsn } }),
+  };
+}
+
+function fenced(group: string): PgFloError {
+  return new PgFloError("STREAM_TAKEN", `stream ${STREAM} of group ${group}, lease, another worker took it over`);
+}
+
+/** Says who owns the stream. */
+export function streamTaken(group: string, claim: Extract<StreamClaim, { taken: false }>): PgFloError {
+  const { host, pid, heartbeatAgeMs } = claim.owner;
+  const age = heartbeatAgeMs === null ? "unknown" : `${Math.round(heartbeatAgeMs / 1000)} s ago`;
+  return new PgFloError(
+    "STREAM_TAKEN",
+    `stream ${STREAM} of group ${group}, owner, worker with pid ${pid} on ${host} (last heartbeat ${age})`,
+  );
+}

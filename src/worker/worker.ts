@@ -1,0 +1,306 @@
+// One worker of a group: joins it, discovers the tables, then streams and copies side by side until it is stopped.
+// A session ends when a lease is lost or a table's definition changed, and the next one begins with discovery.
+import type { Pool } from "pg";
+import { systemClock } from "../base/clock.ts";
+import { PgFloError } from "../base/errors.ts";
+import type { Log } from "../base/log.ts";
+import { formatLsn, type Lsn, parseLsn } from "../base/lsn.ts";
+import { runService } from "../base/service.ts";
+import type { Config } from "../config/config.ts";
+import { registerGroup } from "../metadata/groups.ts";
+import { openMetadata } from "../metadata/migrations.ts";
+import { metadataSessionOptions } from "../metadata/queryable.ts";
+import { activateStream, claimStream, ensureStream } from "../metadata/streams.ts";
+import { readTables } from "../metadata/tables.ts";
+import { releaseWorker } from "../metadata/workers.ts";
+import { applicationName, connect, openPool } from "../postgres/connect.ts";
+import { syncPublications } from "../postgres/publication.ts";
+import { publicationNames } from "../postgres/publication-plan.ts";
+import { openReplication } from "../postgres/replication.ts";
+import { dropSlot, slotName } from "../postgres/slot.ts";
+import { openStorage } from "../storage/open.ts";
+import type { Storage } from "../storage/storage.ts";
+import { type CopyFigures, CopyService } from "./copy-service.ts";
+import { binaryPossible, type Discovery, discover, refuseFindings, register, STREAM } from "./discovery.ts";
+import { joinGroup, keepLeases } from "./membership.ts";
+import { type HeldSnapshot, snapshotOfNewSlot } from "./snapshot.ts";
+import { StreamService, streamTaken } from "./stream-service.ts";
+
+const METADATA_CONNECTIONS = 4;
+const CAUGHT_UP_POLL_MS = 20;
+const HEARTBEAT_MESSAGE_MS = 30_000;
+
+export interface WorkerOptions {
+  readonly config: Config;
+  readonly log: Log;
+  /** Stop when all tables are copied and everything that was committed before the start is durable. */
+  readonly untilCaughtUp: boolean;
+  /** Called with the live figures as soon as there are any. */
+  readonly onFigures?: (figures: WorkerFigures) => void;
+}
+
+export interface WorkerFigures {
+  readonly stream: StreamService;
+  readonly copy: Readonly<CopyFigures>;
+}
+
+/** Runs until the signal (finishes the batch, releases the leases) or until it has caught up. */
+export async function runWorker(options: WorkerOptions, signal: AbortSignal): Promise<void> {
+  const { config, log } = options;
+  const storage = openStorage(config.storage);
+  await storage.probe();
+  const target = options.untilCaughtUp ? await writeMark(config) : null;
+  await using db = await openMetadataPool(config);
+  let firstSession = true;
+  const session = async (inner: AbortSignal): Promise<void> => {
+    for (let again = true; again && !inner.aborted; ) {
+      again = await runSession({ ...options, db: db.pool, storage, target, checked: !firstSession }, inner);
+      firstSession = false;
+    }
+  };
+  await runService(session, signal, { name: "worker", log });
+}
+
+interface SessionOptions extends WorkerOptions {
+  readonly db: Pool;
+  readonly storage: Storage;
+  readonly target: Lsn | null;
+  /** The preflight was passed in an earlier session. */
+  readonly checked: boolean;
+}
+
+async function openMetadataPool(config: Config): Promise<AsyncDisposable & { readonly pool: Pool }> {
+  const pool = await openPool(config.metadata, {
+    applicationName: applicationName(config.group, "metadata"),
+    max: METADATA_CONNECTIONS,
+    options: metadataSessionOptions.replaceAll("-c ", "").split(" ").filter(Boolean),
+  });
+  return { pool, [Symbol.asyncDispose]: () => pool.end() };
+}
+
+/** Everything committed so far has a commit LSN below the one that is given: a mark in the log, which we will see. */
+async function writeMark(config: Config): Promise<Lsn> {
+  const source = await connect(config.source, { applicationName: applicationName(config.group, "mark") });
+  try {
+    const { rows } = await source.query<{ lsn: string }>("select pg_logical_emit_message(true, 'pg_flo', '') as lsn");
+    return parseLsn(rows[0]!.lsn);
+  } finally {
+    await source.end();
+  }
+}
+
+/** True: begin again with discovery. */
+async function runSession(options: SessionOptions, signal: AbortSignal): Promise<boolean> {
+  const { config, db, storage, log } = options;
+  const source = await connect(config.source, { applicationName: applicationName(config.group, "catalog") });
+  let workerId: string | null = null;
+  try {
+    const discovery = await discover(source, config);
+    const metadataAtSource = config.metadata.host === config.source.host && config.metadata.port === config.source.port;
+    if (!options.checked) await refuseFindings(source, config, discovery.selection, metadataAtSource, log);
+    await openMetadata(db);
+    await registerThisGroup(options);
+    workerId = await joinGroup(db, config.group, config.leaseMs, log);
+    const publications = config.publication === undefined ? publicationNames(config.group, STREAM) : null;
+    await ensureStream(db, {
+      group: config.group,
+      stream: STREAM,
+      slotName: slotName(config.group, STREAM),
+      publications: publications ? [publications.all, publications.insert] : [config.publication!],
+    });
+    const claim = await claimStream(db, { group: config.group, stream: STREAM, workerId, leaseMs: config.leaseMs });
+    if (!claim.taken) throw streamTaken(config.group, claim);
+    await register(db, config, discovery, storage, log);
+    if (publications) {
+      const { tables } = discovery.selection;
+      await syncPublications(source, {
+        group: config.group,
+        stream: STREAM,
+        tables,
+        serverVersion: discovery.catalog.serverVersion,
+      });
+    }
+    if (claim.stream.state === "lost") {
+      throw new PgFloError(
+        "SLOT_LOST",
+        `replication slot ${claim.stream.slotName}, stream of group ${config.group}, it was lost`,
+      );
+    }
+    const created = claim.stream.state === "creating";
+    const initial = created ? await createStreamSlot(options, claim.stream.slotName, claim.fence) : null;
+    return await runServices(options, { ...claim.stream, workerId }, discovery, initial, signal);
+  } finally {
+    if (workerId !== null) await releaseQuietly(db, workerId, log);
+    await source.end();
+  }
+}
+
+// A lease that cannot be given back runs out by itself; what ended the session matters more.
+async function releaseQuietly(db: Pool, workerId: string, log: Log): Promise<void> {
+  try {
+    await releaseWorker(db, workerId);
+  } catch (error) {
+    log.warn("the leases could not be released, they run out", { reason: error instanceof Error ? error.message : "" });
+  }
+}
+
+async function registerThisGroup({ config, db, storage }: SessionOptions): Promise<void> {
+  const replication = await openReplication(config.source, {
+    applicationName: applicationName(config.group, "identify"),
+  });
+  try {
+    const { systemId, dbname } = await replication.identifySystem();
+    const group = { name: config.group, systemIdentifier: systemId, sourceDatabase: dbname, storageUrl: storage.url };
+    await registerGroup(db, group);
+  } finally {
+    await replication.close();
+  }
+}
+
+/** The stream's own slot. One that is left over from a start that did not get far has nothing that counts. */
+async function createStreamSlot(
+  { config, db, log }: SessionOptions,
+  slot: string,
+  fence: Parameters<typeof activateStream>[1],
+): Promise<HeldSnapshot> {
+  const source = await connect(config.source, { applicationName: applicationName(config.group, "slot") });
+  try {
+    await dropSlot(source, slot);
+  } finally {
+    await source.end();
+  }
+  log.info("creating the replication slot, which waits for the transactions that run now", { slot });
+  const snapshot = await snapshotOfNewSlot(config, slot, false);
+  const activation = await activateStream(db, fence, snapshot.lsn);
+  if (activation.result === "fenced") {
+    await snapshot[Symbol.asyncDispose]();
+    throw new PgFloError(
+      "STREAM_TAKEN",
+      `stream ${STREAM} of group ${config.group}, lease, another worker took it over`,
+    );
+  }
+  log.info("slot created", { slot, consistentPoint: formatLsn(snapshot.lsn) });
+  return snapshot;
+}
+
+async function runServices(
+  options: SessionOptions,
+  { workerId, publications }: { readonly workerId: string; readonly publications: readonly string[] },
+  discovery: Discovery,
+  initial: HeldSnapshot | null,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const { config, db, storage, log } = options;
+  const end = new AbortController();
+  let changed = false;
+  const shared = { config, db, storage, workerId, types: discovery.types, log };
+  const stream = new StreamService({
+    ...shared,
+    publications,
+    binary: binaryPossible(discovery),
+    onTableChanged: () => {
+      changed = true;
+      end.abort();
+    },
+  });
+  const copy = new CopyService({ ...shared, stream }, initial);
+  options.onFigures?.({ stream, copy: copy.figures });
+  const inner = AbortSignal.any([signal, end.signal]);
+  const copied = copy.run(inner);
+  const services = [
+    stream.run(inner),
+    copied,
+    keepLeases(db, { workerId, leaseMs: config.leaseMs, log }, () => figuresOf(stream, copy), inner),
+    keepLogMoving(config, stream, inner),
+    ...(options.target === null
+      ? []
+      : [waitUntilCaughtUp(options, stream, copy, copied, inner).then(() => end.abort())]),
+  ];
+  await settleAll(services, end);
+  return changed && !signal.aborted;
+}
+
+/** Waits for all; the first failure ends the others and is thrown. */
+async function settleAll(services: readonly Promise<void>[], end: AbortController): Promise<void> {
+  let failure: unknown = null;
+  const guarded = services.map((service) =>
+    service.catch((error: unknown) => {
+      if (end.signal.aborted && (error === end.signal.reason || isAbort(error))) return;
+      failure ??= error;
+      end.abort();
+    }),
+  );
+  await Promise.all(guarded);
+  if (failure !== null && !isAbort(failure)) throw failure;
+}
+
+function isAbort(error: unknown): boolean {
+  return error instanceof Error && error.name === "AbortError";
+}
+
+function figuresOf(stream: StreamService, copy: CopyService): unknown {
+  const { progress } = stream;
+  const { rowCount, sizeBytes, rangesDone, rangesTotal } = copy.figures;
+  return {
+    streams: progress && [
+      {
+        stream: STREAM,
+        position: progress.position.toString(),
+        reached: progress.reached.toString(),
+        lagMs: streamLagMs(stream),
+        transactions: progress.transactionCount,
+        changes: progress.changeCount,
+        rows: progress.rowCount,
+        batches: progress.batchCount,
+      },
+    ],
+    copy: { rowCount, sizeBytes, rangesDone, rangesTotal },
+  };
+}
+
+const POSTGRES_EPOCH_MS = 946_684_800_000;
+
+/** Age of the newest durable commit while there are later ones; 0 when everything that was read is durable. */
+export function streamLagMs({ progress }: StreamService): number {
+  if (!progress || progress.reached <= progress.position || progress.positionTimeUs === 0n) return 0;
+  return Math.max(0, Date.now() - (POSTGRES_EPOCH_MS + Number(progress.positionTimeUs / 1000n)));
+}
+
+/** An idle database writes nothing that would move the position: a message of our own does, when nothing else did. */
+async function keepLogMoving(config: Config, stream: StreamService, signal: AbortSignal): Promise<void> {
+  let reached: Lsn | null = null;
+  while (!signal.aborted) {
+    await systemClock.sleep(HEARTBEAT_MESSAGE_MS, signal).catch(() => {}); // an abort ends the loop
+    const now = stream.progress?.reached ?? null;
+    if (!signal.aborted && now !== null && now === reached) {
+      await writeMark(config).catch((error: unknown) => {
+        if (!(error instanceof PgFloError) || error.action !== "retry") throw error;
+      });
+    }
+    reached = now;
+  }
+}
+
+async function waitUntilCaughtUp(
+  { config, db, target }: SessionOptions,
+  stream: StreamService,
+  copy: CopyService,
+  copied: Promise<void>,
+  signal: AbortSignal,
+): Promise<void> {
+  await copied;
+  // What was copied under a later snapshot is right from that one on.
+  const { snapshotLsn } = copy.figures;
+  const goal = snapshotLsn !== null && snapshotLsn > target! ? snapshotLsn : target!;
+  while (!signal.aborted && (stream.progress === null || stream.progress.position < goal - 1n)) {
+    if (stream.progress !== null && stream.progress.reached >= goal - 1n) stream.flush();
+    await systemClock.sleep(CAUGHT_UP_POLL_MS, signal);
+  }
+  const failed = (await readTables(db, config.group)).filter((table) => table.state === "error");
+  if (failed.length > 0) {
+    const names = failed.map((table) => `${table.schema}.${table.name}`).join(", ");
+    throw new PgFloError("TABLE_FAILED", `${failed.length} table(s), state, error: ${names}`, {
+      fix: "see pg-flo status for the cause of each",
+    });
+  }
+}
