@@ -2,8 +2,9 @@
 // Sources: parquet.thrift and https://github.com/apache/parquet-format/blob/master/PageIndex.md
 import { ENCODING_RLE_DICTIONARY, type PageFigures } from "./page.ts";
 import { leafPath, type ParquetColumn, physicalTypeId, writeSchema } from "./schema.ts";
-import { compareBounds, mergeBounds, type PageBounds, writableMax, writableMin } from "./statistics.ts";
+import { compareBounds, mergeBounds, type PageBounds } from "./statistics.ts";
 import { ThriftWriter } from "./thrift.ts";
+import { writableMax, writableMin } from "./written-bounds.ts";
 
 const CODEC_ZSTD = 6;
 const ENCODING_PLAIN = 0;

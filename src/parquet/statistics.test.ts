@@ -3,7 +3,8 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { plainBytes, types } from "../../test/support/parquet-files.ts";
 import type { ValueType } from "./schema.ts";
-import { mergeBounds, pageBounds, writableMax, writableMin } from "./statistics.ts";
+import { mergeBounds, pageBounds } from "./statistics.ts";
+import { writableMax, writableMin } from "./written-bounds.ts";
 
 function boundsOf(type: ValueType, values: readonly string[]) {
   const plain = Buffer.concat([Buffer.alloc(3, 0xee), ...values.map((value) => plainBytes(type, value))]);

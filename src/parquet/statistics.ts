@@ -1,6 +1,7 @@
 // Minimum and maximum of a page's PLAIN values, and how they merge into those of a column chunk.
 // Source: parquet.thrift, ColumnOrder TYPE_ORDER, and Statistics.
 import type { ValueType } from "./schema.ts";
+import { MAX_BOUND_BYTES } from "./written-bounds.ts";
 
 /** Bounds as PLAIN bytes; of a BYTE_ARRAY without its length, and only its first KEPT_BOUND_BYTES. */
 export interface Bounds {
@@ -11,7 +12,6 @@ export interface Bounds {
 /** Bounds of one page. `unordered` (a NaN is present): nothing may be said, not even by the chunk that holds the page. */
 export type PageBounds = Bounds | "none" | "unordered";
 
-const MAX_BOUND_BYTES = 64;
 /** Of a long value the bounds keep one byte more than is written: it tells that there is more, and where characters end. */
 const KEPT_BOUND_BYTES = MAX_BOUND_BYTES + 1;
 
@@ -28,7 +28,7 @@ export function pageBounds(type: ValueType, bytes: Uint8Array, start: number, en
       return int64Bounds(view, start, count);
     case "FLOAT":
     case "DOUBLE":
-      return floatBounds(view, start, count, type.physical === "FLOAT");
+      return floatBounds(bytes, start, count, type.physical === "FLOAT");
     case "FIXED_LEN_BYTE_ARRAY":
       return fixedBounds(bytes, view, start, count, type.lengthBytes!, type.logical.kind === "decimal");
     case "BYTE_ARRAY":
@@ -58,55 +58,6 @@ export function compareBounds(type: ValueType, a: Uint8Array, b: Uint8Array): nu
   const x = boundNumber(type, a);
   const y = boundNumber(type, b);
   return x < y ? -1 : x > y ? 1 : 0;
-}
-
-/** A bound as it goes into the file. Long strings are cut to 64 bytes at a character's edge; `max` is then raised. */
-export function writableMin(type: ValueType, min: Uint8Array): { bytes: Uint8Array; exact: boolean } {
-  if (type.physical !== "BYTE_ARRAY" || min.length <= MAX_BOUND_BYTES) return { bytes: min, exact: true };
-  return { bytes: cut(type, min), exact: false };
-}
-
-/** As writableMin; `null` when no short upper bound exists. */
-export function writableMax(type: ValueType, max: Uint8Array): { bytes: Uint8Array; exact: boolean } | null {
-  if (type.physical !== "BYTE_ARRAY" || max.length <= MAX_BOUND_BYTES) return { bytes: max, exact: true };
-  const raised = type.logical.kind === "string" ? raiseText(cut(type, max)) : raiseBytes(cut(type, max));
-  return raised && { bytes: raised, exact: false };
-}
-
-function cut(type: ValueType, bytes: Uint8Array): Uint8Array {
-  let length = MAX_BOUND_BYTES;
-  if (type.logical.kind === "string") while (length > 0 && (bytes[length]! & 0xc0) === 0x80) length--;
-  return bytes.slice(0, length);
-}
-
-function raiseBytes(bytes: Uint8Array): Uint8Array | null {
-  for (let i = bytes.length - 1; i >= 0; i--) {
-    if (bytes[i] === 0xff) continue;
-    const raised = bytes.slice(0, i + 1);
-    raised[i]!++;
-    return raised;
-  }
-  return null;
-}
-
-// Raises the last character that can be: any text that starts as `bytes` did is then below, and UTF-8 stays valid.
-function raiseText(bytes: Uint8Array): Uint8Array | null {
-  for (let end = bytes.length; end > 0; ) {
-    let start = end - 1;
-    while (start > 0 && (bytes[start]! & 0xc0) === 0x80) start--;
-    const raised = raiseCharacter(bytes.subarray(start, end));
-    if (raised) return Buffer.concat([bytes.subarray(0, start), raised]);
-    end = start;
-  }
-  return null;
-}
-
-/** The next code point, of the same or more bytes; null behind the last one. UTF-8 sorts as its code points do. */
-function raiseCharacter(character: Uint8Array): Uint8Array | null {
-  const codePoint = Buffer.from(character).toString("utf8").codePointAt(0)!;
-  // Invalid bytes decode to U+FFFD; whatever they were, there is then no telling what is above them.
-  if (codePoint === 0xfffd || codePoint === 0x10ffff) return null;
-  return Buffer.from(String.fromCodePoint(codePoint === 0xd7ff ? 0xe000 : codePoint + 1), "utf8");
 }
 
 function booleanBounds(bytes: Uint8Array, start: number, end: number): Bounds {
@@ -163,17 +114,31 @@ function int64Bytes(high: number, low: number): Uint8Array {
 
 // A NaN has no place in the order and readers disagree on it, so bounds would lose its row. Zero has two signs that
 // compare as equal but are told apart by some readers: the lower bound is always -0.0 and the upper +0.0.
-function floatBounds(view: DataView, start: number, count: number, single: boolean): PageBounds {
+function floatBounds(bytes: Uint8Array, start: number, count: number, single: boolean): PageBounds {
+  const size = count * (single ? 4 : 8);
+  // Pages are aligned; other bytes are copied to where they are. All platforms that Node runs on are little-endian.
+  const values = bytes.subarray(start, start + size);
+  const aligned = values.byteOffset % 8 === 0 ? values : new Uint8Array(values);
+  const { buffer, byteOffset } = aligned;
+  const range = single
+    ? numberRange(new Float32Array(buffer, byteOffset, count))
+    : numberRange(new Float64Array(buffer, byteOffset, count));
+  if (!range) return "unordered";
+  const { min, max } = range;
+  return { min: floatBytes(min === 0 ? -0 : min, single), max: floatBytes(max === 0 ? 0 : max, single) };
+}
+
+/** Null when a NaN is among them. */
+function numberRange(values: Float32Array | Float64Array): { min: number; max: number } | null {
   let min = Number.POSITIVE_INFINITY;
   let max = Number.NEGATIVE_INFINITY;
-  const width = single ? 4 : 8;
-  for (let i = 0, at = start; i < count; i++, at += width) {
-    const value = single ? view.getFloat32(at, true) : view.getFloat64(at, true);
-    if (Number.isNaN(value)) return "unordered";
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i]!;
     if (value < min) min = value;
     if (value > max) max = value;
+    if (!(value >= min)) return null;
   }
-  return { min: floatBytes(min === 0 ? -0 : min, single), max: floatBytes(max === 0 ? 0 : max, single) };
+  return { min, max };
 }
 
 function floatBytes(value: number, single: boolean): Uint8Array {
@@ -219,7 +184,8 @@ function compareFixed(view: DataView, i: number, j: number, length: number, sign
   return 0;
 }
 
-// The first four bytes decide for most values, and those of the bounds stay in registers.
+// The first four bytes decide for most values, and those of the bounds stay in registers. Values that begin alike are
+// compared with the lower bound; what both bounds have in common is not looked at again for the upper one.
 function byteArrayBounds(bytes: Uint8Array, view: DataView, start: number, count: number): Bounds {
   let length = view.getUint32(start, true);
   let at = start + 4;
@@ -229,20 +195,36 @@ function byteArrayBounds(bytes: Uint8Array, view: DataView, start: number, count
   let max = at;
   let maxLength = length;
   let maxHead = minHead;
+  let shared = length & ~3; // both bounds begin with the same `shared` bytes
   for (let i = 1; i < count; i++) {
     at += length + 4;
     length = view.getUint32(at - 4, true);
     const valueHead = length >= 4 ? view.getUint32(at) : head(bytes, view, at, length);
     if (valueHead > minHead && valueHead < maxHead) continue;
-    if (valueHead <= minHead && compareRuns(bytes, view, at, length, min, minLength) < 0) {
+    const words = (length < minLength ? length : minLength) & ~3;
+    let k = 0;
+    while (k < words && view.getInt32(at + k) === view.getInt32(min + k)) k += 4;
+    const toMin =
+      k < words
+        ? view.getUint32(at + k) - view.getUint32(min + k)
+        : compareRuns(bytes, view, at + k, length - k, min + k, minLength - k);
+    if (toMin < 0) {
       min = at;
       minLength = length;
       minHead = valueHead;
-    } else if (valueHead >= maxHead && compareRuns(bytes, view, at, length, max, maxLength) > 0) {
+    } else if (
+      // A value that leaves the bounds' common beginning is on the same side of both.
+      k < shared
+        ? toMin > 0
+        : compareRuns(bytes, view, at + shared, length - shared, max + shared, maxLength - shared) > 0
+    ) {
       max = at;
       maxLength = length;
       maxHead = valueHead;
-    }
+    } else continue;
+    shared = 0;
+    const common = (minLength < maxLength ? minLength : maxLength) & ~3;
+    while (shared < common && view.getInt32(min + shared) === view.getInt32(max + shared)) shared += 4;
   }
   return {
     min: bytes.slice(min, min + Math.min(minLength, KEPT_BOUND_BYTES)),
