@@ -36,6 +36,10 @@ export const errorPolicies = {
     action: "stop-worker",
     fix: "another worker of this group owns the stream; stop it, or let this one wait",
   },
+  LEASE_LOST: {
+    action: "retry",
+    fix: "nothing, the worker registers again; if it stays, look at the metadata database",
+  },
   SNAPSHOT_LOST: { action: "retry", fix: "nothing, the remaining ranges are read under a new snapshot" },
   TABLE_CHANGED: { action: "stop-table", fix: "the table's definition changed; see the message for what to do" },
   TABLE_FAILED: { action: "stop-table", fix: "mend the cause that the message names; the other tables go on" },
@@ -55,6 +59,7 @@ export const errorPolicies = {
   GROUP_MISSING: { action: "stop-worker", fix: "run pg-flo init or pg-flo replicate first" },
   MEMORY_EXCEEDED: { action: "stop-worker", fix: "raise stream.memory; nothing was acknowledged to the server" },
   QUERY_FAILED: { action: "stop-worker", fix: "correct the query and run it again" },
+  CANCELLED: { action: "stop-worker", fix: "nothing was changed; answer yes, or give --yes" },
   UNEQUAL: { action: "stop-worker", fix: "the mirror differs from the source; keep the files and report it" },
   EMBEDDED_POSTGRES_FAILED: {
     action: "stop-worker",

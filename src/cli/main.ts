@@ -2,13 +2,25 @@
 import { Command, Option } from "commander";
 import { LOG_LEVELS, type LogLevel } from "../base/log.ts";
 import { version } from "../base/version.ts";
+import { registerCheck } from "./check.ts";
 import type { CliContext, Register } from "./context.ts";
+import { registerDrop } from "./drop.ts";
 import { EXIT_DONE, EXIT_FAILED, type FailureStyle, reportFailure } from "./failure.ts";
 import { registerInit } from "./init.ts";
 import { streamOutput } from "./output.ts";
+import { registerQuery } from "./query.ts";
+import { registerReplicate } from "./replicate.ts";
+import { registerStatus } from "./status.ts";
 
 /** Every command, in the order of the help. */
-const COMMANDS: readonly Register[] = [registerInit];
+const COMMANDS: readonly Register[] = [
+  registerInit,
+  registerCheck,
+  registerReplicate,
+  registerStatus,
+  registerQuery,
+  registerDrop,
+];
 
 /** Runs the process: command line in, exit code out. Called by bin/start.js. */
 export async function main(): Promise<void> {

@@ -1,0 +1,235 @@
+// The status of a group as `--json` shows it, a public contract (docs/cli.md): made of the metadata and of what the
+// source says. Pure. Positions are LSNs in Postgres's notation, times ISO 8601, sizes bytes.
+import { hostname } from "node:os";
+import type { PgFloError } from "../base/errors.ts";
+import { formatLsn, type Lsn } from "../base/lsn.ts";
+import type { Group } from "../metadata/groups.ts";
+import type { GroupStatus } from "../metadata/status.ts";
+import type { Stream } from "../metadata/streams.ts";
+import type { Table } from "../metadata/tables.ts";
+import type { WorkerInfo } from "../metadata/workers.ts";
+import { quotedName } from "../postgres/selection.ts";
+import type { SlotState } from "../postgres/slot.ts";
+import { isBlind, type SourceStatus, type UnseenChanges } from "./source-status.ts";
+
+export interface StatusDocument {
+  readonly group: string;
+  readonly position: string | null;
+  readonly tables: readonly TableStatus[];
+  readonly streams: readonly StreamStatus[];
+  readonly workers: readonly WorkerStatus[];
+  readonly files: { readonly count: number; readonly bytes: number };
+  readonly storage: string;
+  /** Where the source's log ends; null when the source does not answer. */
+  readonly sourcePosition: string | null;
+  /** What a person should know, the most urgent first. */
+  readonly notes: readonly string[];
+  /** The newest, newest first. */
+  readonly events: GroupStatus["events"];
+}
+
+export interface TableStatus {
+  readonly schema: string;
+  readonly name: string;
+  readonly mode: Table["mode"];
+  readonly state: Table["state"];
+  /** The name of its stream; null for copy-only tables. */
+  readonly stream: string | null;
+  readonly copy: {
+    readonly rangesDone: number;
+    readonly rangesTotal: number | null;
+    readonly rows: number;
+    readonly bytes: number;
+  };
+  readonly changes: { readonly rows: number; readonly files: number };
+  readonly files: { readonly count: number; readonly bytes: number };
+  readonly inexactValues: number;
+  readonly error: Table["error"];
+  /** Updates and deletes that the mirror lacks; null when all are seen, or when the source does not answer. */
+  readonly unseen: UnseenChanges | null;
+  readonly notes: readonly string[];
+}
+
+export interface StreamStatus {
+  readonly name: string;
+  readonly slot: string;
+  readonly state: Stream["state"];
+  /** The id of the worker that reads it; null when no living one does. */
+  readonly worker: string | null;
+  readonly position: string | null;
+  readonly lagBytes: number | null;
+  readonly lagMs: number | null;
+  readonly retainedWalBytes: number | null;
+  /** WAL that may still be written before the slot is lost; null when unlimited or unknown. */
+  readonly safeWalBytes: number | null;
+}
+
+export interface WorkerStatus {
+  readonly id: string;
+  readonly host: string;
+  readonly pid: number;
+  readonly startedAt: Date;
+  readonly heartbeatAt: Date;
+  readonly heartbeatAgeMs: number;
+  readonly alive: boolean;
+  readonly figures: unknown;
+}
+
+export interface StatusParts {
+  readonly group: Group;
+  readonly status: GroupStatus;
+  /** The error tells why the source does not answer. */
+  readonly source: SourceStatus | PgFloError;
+  readonly leaseMs: number;
+}
+
+export function statusDocument({ group, status, source, leaseMs }: StatusParts): StatusDocument {
+  const answer = "walPosition" in source ? source : null;
+  const workers = status.workers.map((worker) => workerStatus(worker, leaseMs));
+  const streams = status.streams.map((stream) => streamStatus(stream, workers, answer));
+  return {
+    group: status.group,
+    position: positionText(status.position),
+    tables: status.tables.map((table) => tableStatus(table, answer)),
+    streams,
+    workers,
+    files: { count: status.files.count, bytes: status.files.sizeBytes },
+    storage: group.storageUrl,
+    sourcePosition: answer && formatLsn(answer.walPosition),
+    notes: [
+      ...(answer ? status.streams.flatMap((stream) => slotNotes(stream, answer.slots.get(stream.slotName))) : []),
+      ...("walPosition" in source ? [] : [`the source does not answer, lag is not known: ${source.description}`]),
+      ...tablesNotes(status.tables),
+      ...(workers.some(({ alive }) => alive) ? [] : ["no worker runs: start one with pg-flo replicate"]),
+    ],
+    events: status.events,
+  };
+}
+
+/** The name of a stream for people: `app_1`. */
+export function streamName(group: string, stream: number): string {
+  return `${group}_${stream}`;
+}
+
+function tableStatus(table: Table, source: SourceStatus | null): TableStatus {
+  const unseen = source?.unseen.get(table.tableId) ?? null;
+  return {
+    schema: table.schema,
+    name: table.name,
+    mode: table.mode,
+    state: table.state,
+    stream: table.stream === null ? null : streamName(table.group, table.stream),
+    copy: {
+      rangesDone: table.rangesDone,
+      rangesTotal: table.rangesTotal,
+      rows: table.copyRows,
+      bytes: table.copyBytes,
+    },
+    changes: { rows: table.changeRows, files: table.changeFiles },
+    files: { count: table.fileCount, bytes: table.fileBytes },
+    inexactValues: table.inexactValues,
+    error: table.error,
+    unseen,
+    notes: tableNotes(table, unseen, source?.countedSince ?? null),
+  };
+}
+
+function tableNotes(table: Table, unseen: UnseenChanges | null, since: Date | null): string[] {
+  const notes: string[] = [];
+  if (isBlind(table)) {
+    const from = since === null ? "since its statistics began" : `since ${since.toISOString()}`;
+    const counted =
+      unseen === null
+        ? "how many happened is not known, the source does not answer"
+        : `the source counts ${unseen.updates} updates and ${unseen.deletes} deletes ${from}`;
+    const name = quotedName(table);
+    notes.push(
+      `it has no replica identity, so its updates and deletes cannot be seen; ${counted}; ` +
+        `fix: ALTER TABLE ${name} ADD PRIMARY KEY (…); or ALTER TABLE ${name} REPLICA IDENTITY FULL;`,
+    );
+  }
+  if (table.state === "removed") notes.push("the config no longer names it: its files stay, nothing is added");
+  if (table.inexactValues > 0) {
+    notes.push(`${table.inexactValues} values do not fit their column: their exact text is in _pg_flo_exact`);
+  }
+  return notes;
+}
+
+function streamStatus(stream: Stream, workers: readonly WorkerStatus[], source: SourceStatus | null): StreamStatus {
+  const slot = source?.slots.get(stream.slotName);
+  const existing = slot?.exists ? slot : null;
+  const owner = workers.find(({ id, alive }) => alive && id === stream.owner);
+  const behind = source && stream.position !== null ? source.walPosition - stream.position : null;
+  return {
+    name: streamName(stream.group, stream.stream),
+    slot: stream.slotName,
+    state: stream.state,
+    worker: owner?.id ?? null,
+    position: positionText(stream.position),
+    lagBytes: behind === null ? null : Math.max(0, Number(behind)),
+    lagMs: owner ? lagMs(owner.figures, stream.stream) : null,
+    retainedWalBytes: existing?.retainedBytes ?? null,
+    safeWalBytes: existing?.safeBytes ?? null,
+  };
+}
+
+/** From the owner's last heartbeat: `{streams: [{stream, lagMs}]}`, as far as it is there. */
+function lagMs(figures: unknown, stream: number): number | null {
+  const streams = property(figures, "streams");
+  if (!Array.isArray(streams)) return null;
+  const own: unknown = streams.find((each) => property(each, "stream") === stream);
+  const lag = property(own, "lagMs");
+  return typeof lag === "number" ? Math.max(0, lag) : null;
+}
+
+function property(value: unknown, name: string): unknown {
+  return typeof value === "object" && value !== null ? (value as Record<string, unknown>)[name] : undefined;
+}
+
+function slotNotes(stream: Stream, slot: SlotState | undefined): string[] {
+  const subject = `replication slot ${stream.slotName}`;
+  const again = "run pg-flo drop --yes and pg-flo replicate to copy again";
+  if (slot === undefined) return [];
+  if (!slot.exists) return stream.state === "creating" ? [] : [`${subject} does not exist any more: ${again}`];
+  if (slot.invalidationReason !== null) {
+    return [`${subject} was invalidated (${slot.invalidationReason}): raise max_slot_wal_keep_size, then ${again}`];
+  }
+  if (slot.walStatus === "unreserved") return [`${subject} is about to be lost: start pg-flo replicate now`];
+  return [];
+}
+
+function tablesNotes(tables: readonly Table[]): string[] {
+  const failed = tables.filter(({ state }) => state === "error");
+  if (failed.length === 0) return [];
+  const names = failed.map(({ schema, name }) => `${schema}.${name}`).join(", ");
+  return [`${failed.length} ${failed.length === 1 ? "table" : "tables"} stopped with an error: ${names}`];
+}
+
+function workerStatus(worker: WorkerInfo, leaseMs: number): WorkerStatus {
+  return {
+    id: worker.workerId,
+    host: worker.host,
+    pid: worker.pid,
+    startedAt: worker.startedAt,
+    heartbeatAt: worker.heartbeatAt,
+    heartbeatAgeMs: Math.round(worker.heartbeatAgeMs),
+    alive: isAlive(worker, leaseMs),
+    figures: worker.figures,
+  };
+}
+
+/** Its lease has not run out, and it is not a process of this host that is gone. */
+export function isAlive(worker: WorkerInfo, leaseMs: number): boolean {
+  if (worker.heartbeatAgeMs > leaseMs) return false;
+  if (worker.host !== hostname()) return true;
+  try {
+    process.kill(worker.pid, 0); // sends nothing
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM"; // it lives, and belongs to another user
+  }
+}
+
+function positionText(position: Lsn | null): string | null {
+  return position === null ? null : formatLsn(position);
+}
