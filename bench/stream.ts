@@ -1,0 +1,134 @@
+// The stream against pg_recvlogical: changes that wait in a slot, until all of them are durable in files, over
+// pg_recvlogical draining the same content from another slot to /dev/null. Both over TCP, in turn, in the same run.
+//   npm run bench:stream -- [--changes 2000000] [--runs 3] [--per-transaction 10]
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { startPostgres, type TestDatabase } from "../test/support/postgres.ts";
+import { connectionEnvironment, findTools, type PostgresTools } from "../test/support/tools.ts";
+import { type Measured, measure, median, megabytes, seconds } from "./support/measured-process.ts";
+import { benchTables, fillStatements } from "./support/tables.ts";
+
+const { values: options } = parseArgs({
+  options: {
+    changes: { type: "string", default: "2000000" },
+    runs: { type: "string", default: "3" },
+    "per-transaction": { type: "string", default: "10" },
+  },
+});
+const runs = Number(options.runs);
+const changes = Number(options.changes);
+const perTransaction = Number(options["per-transaction"]);
+const binary = fileURLToPath(new URL("../bin/pg-flo.js", import.meta.url));
+const table = benchTables.find(({ name }) => name === "ten")!;
+const settings = {
+  shared_buffers: "2GB",
+  max_wal_size: "16GB",
+  autovacuum: "off",
+  wal_level: "logical",
+  max_replication_slots: 20,
+  max_wal_senders: 20,
+};
+
+async function writeConfig(folder: string, database: TestDatabase, group: string): Promise<string> {
+  const { host, port, user, password, database: name } = database.config;
+  const source = { host, port: String(port), user, password, database: name, sslmode: "disable" };
+  const config = join(folder, `${group}.yaml`);
+  const schemas = { public: { ten: { mode: "stream-only" } } };
+  await writeFile(config, JSON.stringify({ group, source, storage: `./${group}`, schemas }));
+  return config;
+}
+
+function replicate(config: string): Promise<Measured> {
+  return measure(process.execPath, [binary, "replicate", "--until-caught-up", "--config", config]);
+}
+
+/** Half inserts, half updates of rows inserted before, `perTransaction` changes a transaction. */
+async function makeChanges(database: TestDatabase): Promise<void> {
+  const half = perTransaction / 2;
+  await database.client.query("set synchronous_commit = off");
+  const { rows } = await database.client.query<{ max: string }>("select coalesce(max(id), 0) as max from ten");
+  const first = Number(rows[0]!.max);
+  await database.client.query(`
+    do $$ begin
+      for i in 0..${changes / perTransaction - 1} loop
+        if ${half} >= 1 or i % 2 = 0 then
+          insert into ten select ${table.values}
+          from generate_series(${first} + 1 + (i * ${half})::int, ${first} + greatest(1, ((i + 1) * ${half})::int)) g;
+        end if;
+        if ${half} >= 1 or i % 2 = 1 then
+          update ten set qty = qty + 1, status = 'updated' where id between 1 + (i * ${half})::int and greatest(1, ((i + 1) * ${half})::int);
+        end if;
+        commit;
+      end loop;
+    end $$`);
+}
+
+function drain(
+  tools: PostgresTools,
+  database: TestDatabase,
+  slot: string,
+  publication: string,
+  end: string,
+): Promise<Measured> {
+  const args = ["-d", database.name, "-S", slot, "--start", "-f", "/dev/null", "--no-loop", `--endpos=${end}`];
+  const plugin = [
+    "-o",
+    "proto_version=4",
+    "-o",
+    `publication_names=${publication}`,
+    "-o",
+    "binary=true",
+    "-o",
+    "messages=true",
+  ];
+  return measure(tools.pg_recvlogical, [...args, ...plugin], {
+    env: { ...tools.env, ...connectionEnvironment(database.config) },
+  });
+}
+
+const tools = await findTools();
+await using server = await startPostgres({ settings });
+await using database = await server.createDatabase("bench");
+const folder = await mkdtemp(join(tmpdir(), "pg-flo-bench-"));
+try {
+  for (const statement of fillStatements(table, changes / 2)) await database.client.query(statement);
+  const configs: string[] = [];
+  for (let run = 0; run <= runs; run++) {
+    const config = await writeConfig(folder, database, `bench${run}`);
+    await replicate(config); // creates the slot
+    await database.client.query("select pg_create_logical_replication_slot($1, 'pgoutput')", [`reference_${run}`]);
+    configs.push(config);
+  }
+  await makeChanges(database);
+  const { rows } = await database.client.query<{ lsn: string }>("select pg_current_wal_flush_lsn() as lsn");
+  const ratios: number[] = [];
+  const ours: Measured[] = [];
+  const references: Measured[] = [];
+  for (let run = 0; run <= runs; run++) {
+    const reference = await drain(tools, database, `reference_${run}`, `pg_flo_bench${run}_1`, rows[0]!.lsn);
+    const mine = await replicate(configs[run]!);
+    if (run === 0) continue; // warms the caches
+    references.push(reference);
+    ours.push(mine);
+    ratios.push(mine.wallMs / reference.wallMs);
+  }
+  const reference = median(references);
+  const mine = median(ours);
+  const perMillion = mine.cpuMs / 1000 / (changes / 1e6);
+  console.log(`${changes.toLocaleString("en-US")} changes, ${perTransaction} a transaction`);
+  console.log(`  pg_recvlogical ${seconds(reference.wallMs)} (${seconds(reference.cpuMs)} CPU)`);
+  console.log(
+    `  until durable ${seconds(mine.wallMs)}, ${perMillion.toFixed(2)} CPU s per million changes, peak ${megabytes(mine.peakBytes)}`,
+  );
+  console.log(
+    `  over pg_recvlogical: ${ratios
+      .sort((a, b) => a - b)
+      .map((ratio) => ratio.toFixed(2))
+      .join(" ")} (median ${ratios[ratios.length >> 1]!.toFixed(2)})`,
+  );
+} finally {
+  await rm(folder, { recursive: true });
+}
