@@ -22,7 +22,7 @@ export interface ChangeReaderEvents {
   /** Changes that count, in one transaction. */
   committed(transaction: CommittedTransaction): void;
   /** Every commit up to here has been seen, whether it had changes for us or not. */
-  reached(position: Lsn, commitTimeUs: bigint): void;
+  reached(position: Lsn): void;
   /** A change that counts does not fit the table's registered columns; its changes are dropped from now on. */
   tableFailed(table: StreamTable, reason: string): void;
 }
@@ -87,7 +87,7 @@ export class ChangeReader implements PgoutputHandler {
       this.#heldStore = null;
     }
     // The next commit record starts at the end of this one or later.
-    if (!this.#skip) this.#events.reached(lsn(endLsn - 1n), commitTimeUs);
+    if (!this.#skip) this.#events.reached(lsn(endLsn - 1n));
   }
 
   relation(relation: Relation): void {

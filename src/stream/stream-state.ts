@@ -6,8 +6,9 @@ export interface StreamProgress {
   reached: Lsn;
   /** Every transaction with a commit LSN up to it is durable. */
   position: Lsn;
-  /** Commit time of the newest durable transaction, microseconds since 2000-01-01; 0 before the first. */
-  positionTimeUs: bigint;
+  /** Commit LSN of the newest transaction with changes for us, and the commit time of the oldest that is not durable. */
+  changedUpTo: Lsn;
+  waitingSinceUs: bigint;
   transactionCount: number;
   /** Changes as the log had them, and rows after consolidation. */
   changeCount: number;
@@ -19,7 +20,8 @@ export function startProgress(position: Lsn): StreamProgress {
   return {
     reached: position,
     position,
-    positionTimeUs: 0n,
+    changedUpTo: position,
+    waitingSinceUs: 0n,
     transactionCount: 0,
     changeCount: 0,
     rowCount: 0,

@@ -89,7 +89,8 @@ export class Stream {
   #batchSince = 0;
   #batchBytes = 0;
   #reached: Lsn;
-  #reachedTimeUs = 0n;
+  /** Commit time of the open batch's first transaction. */
+  #batchSinceUs = 0n;
   #idleSince = 0;
   /** Settles when every closed batch is durable; rejects with the first failure. */
   #closing: Promise<void> = Promise.resolve();
@@ -111,7 +112,7 @@ export class Stream {
     this.#batch = this.#newBatch();
     this.#reader = new ChangeReader(options.tables, options.position, {
       committed: (transaction) => this.#committed(transaction),
-      reached: (position, commitTimeUs) => this.#advance(position, commitTimeUs),
+      reached: (position) => this.#advance(position),
       tableFailed: (table, reason) => this.#tableFailed(table, reason),
     });
   }
@@ -182,14 +183,20 @@ export class Stream {
       },
       keepalive: (walEnd) => {
         // A commit record may still start at walEnd itself.
-        if (!reader.inTransaction && walEnd > 0n) this.#advance(lsn(walEnd - 1n), this.#reachedTimeUs);
+        if (!reader.inTransaction && walEnd > 0n) this.#advance(lsn(walEnd - 1n));
       },
       chunk: () => this.#endChunk(),
     };
   }
 
   #committed(transaction: CommittedTransaction): void {
-    if (this.#batch.empty) this.#batchSince = performance.now();
+    const { progress } = this.#options;
+    if (this.#batch.empty) {
+      this.#batchSince = performance.now();
+      this.#batchSinceUs = transaction.commitTimeUs;
+    }
+    if (progress.changedUpTo <= progress.position) progress.waitingSinceUs = transaction.commitTimeUs;
+    progress.changedUpTo = transaction.commitLsn;
     this.#consolidate(this.#batch, transaction);
   }
 
@@ -203,10 +210,9 @@ export class Stream {
     progress.rowCount += batch.rowCount - rowsBefore;
   }
 
-  #advance(position: Lsn, commitTimeUs: bigint): void {
+  #advance(position: Lsn): void {
     if (position <= this.#reached) return;
     this.#reached = position;
-    this.#reachedTimeUs = commitTimeUs;
     this.#options.progress.reached = position;
   }
 
@@ -274,11 +280,10 @@ export class Stream {
   #finishBatch(batch: Batch, arena: Arena, cut: TakenCut | null): Promise<void> {
     const number = ++this.#batchNumber;
     const position = this.#reached;
-    const timeUs = this.#reachedTimeUs;
     const before = this.#closing;
     this.#closingCount++;
     this.#closing = this.#makeDurable({ batch, arena, number, position, cut }, before)
-      .then(() => this.#durable(position, timeUs))
+      .then(() => this.#durable(position))
       .finally(() => this.#closingCount--);
     this.#closing.catch((error: unknown) => this.#fail(error));
     return this.#closing;
@@ -300,10 +305,10 @@ export class Stream {
     }
   }
 
-  #durable(position: Lsn, timeUs: bigint): void {
+  #durable(position: Lsn): void {
     const { progress } = this.#options;
     progress.position = position;
-    progress.positionTimeUs = timeUs;
+    progress.waitingSinceUs = this.#batchSinceUs;
     this.#idleSince = performance.now();
     this.#connection.confirm(lsn(position + 1n));
   }
@@ -315,12 +320,11 @@ export class Stream {
     const waitMs = this.#flushNow ? 0 : Math.min(IDLE_POSITION_MS, flushIntervalMs);
     if (position <= progress.position || this.#reader.inTransaction || performance.now() - this.#idleSince < waitMs)
       return;
-    const timeUs = this.#reachedTimeUs;
     this.#flushNow = false;
     this.#closingCount++;
     this.#closing = this.#closing
       .then(() => commits.position(this.#batchNumber, position))
-      .then(() => this.#durable(position, timeUs))
+      .then(() => this.#durable(position))
       .finally(() => this.#closingCount--);
     this.#closing.catch((error: unknown) => this.#fail(error));
   }

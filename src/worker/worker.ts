@@ -260,10 +260,10 @@ function figuresOf(stream: StreamService, copy: CopyService): unknown {
 
 const POSTGRES_EPOCH_MS = 946_684_800_000;
 
-/** Age of the newest durable commit while there are later ones; 0 when everything that was read is durable. */
+/** Age of the oldest commit with changes that is read and not durable; 0 when there is none. */
 export function streamLagMs({ progress }: StreamService): number {
-  if (!progress || progress.reached <= progress.position || progress.positionTimeUs === 0n) return 0;
-  return Math.max(0, Date.now() - (POSTGRES_EPOCH_MS + Number(progress.positionTimeUs / 1000n)));
+  if (!progress || progress.changedUpTo <= progress.position) return 0;
+  return Math.max(0, Date.now() - (POSTGRES_EPOCH_MS + Number(progress.waitingSinceUs / 1000n)));
 }
 
 /** An idle database writes nothing that would move the position: a message of our own does, when nothing else did. */
