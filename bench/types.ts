@@ -92,7 +92,7 @@ function encodeOnly(subject: Subject, calls: readonly Cells[]): number {
   const start = threadMs();
   for (let done = 0, call = 0; done < valueCount; done += cellCount, call++) {
     encode(leaf, calls[call % distinctCalls]!, inexact);
-    if (call % 5 === 4) leaf.restart(false);
+    if (call % 5 === 4) leaf.restart();
   }
   return millionPerSecond(threadMs() - start);
 }

@@ -1,7 +1,7 @@
 // One column of the row group that is being filled: closes pages as they fill up and sends them to the compressor.
 import type { Compressor } from "./compressor.ts";
 import { DictionaryBuilder, type Indices } from "./dictionary.ts";
-import { isKept, LeafBuffer } from "./leaf-buffer.ts";
+import { LeafBuffer } from "./leaf-buffer.ts";
 import {
   dataPageHeader,
   dictionaryPageHeader,
@@ -16,7 +16,6 @@ const MAX_PAGE_BYTES = 1024 * 1024;
 const MAX_PAGE_ROWS = 20_000;
 /** Lists of NULLs have levels but no bytes: without this a page of them has no end. */
 const MAX_PAGE_ENTRIES = 1024 * 1024;
-const MAX_SPARE_BUFFERS = 2;
 
 /** A page ready to be written: its header and its compressed body. */
 export interface FinishedPage {
@@ -50,8 +49,6 @@ export class ColumnChunk {
   #dictionaryPages: DictionaryPage[] = [];
   #dictionary: DictionaryBuilder | null;
   #closedBytes = 0;
-  /** Page buffers of this column that the compressor is done with. */
-  readonly #spare: Uint8Array<ArrayBuffer>[] = [];
 
   constructor(column: ParquetColumn, compressor: Compressor) {
     this.column = column;
@@ -104,25 +101,23 @@ export class ColumnChunk {
     const body = plainPageBody(this.column, leaf);
     this.#pages.push({ figures, finished: this.#finish(figures, "plain", body) });
     if (body.buffer === leaf.bytes.buffer) this.#handOver();
-    else leaf.restart(false);
+    else leaf.restart();
   }
 
   // The compressor reads the leaf's buffer: the next page goes into another one.
   #handOver(): void {
+    const { buffers } = this.#compressor;
     const used = this.leaf.bytes;
-    const page = this.#pages.at(-1)!;
-    const free = (): void => {
-      if (this.#spare.length < MAX_SPARE_BUFFERS && isKept(used)) this.#spare.push(used);
-    };
-    page.finished.then(free, free);
-    this.leaf.restart(true, this.#spare.pop());
+    const free = (): void => buffers.give(used);
+    this.#pages.at(-1)!.finished.then(free, free);
+    this.leaf.restart(buffers.take(this.leaf.nextLength));
   }
 
   #addDictionaryPage(builder: DictionaryBuilder, figures: PageFigures, indices: Indices): void {
     const levels = levelBytes(this.leaf);
     const body = builder.pageBody(levels, indices);
     this.#dictionaryPages.push({ figures, levels, indices, finished: this.#finish(figures, "dictionary", body) });
-    this.leaf.restart(false);
+    this.leaf.restart();
   }
 
   // All or nothing: pages that went out with indices are made again from them.

@@ -1,6 +1,7 @@
 // zstd in libuv's thread pool. A few lanes, each one long-lived compression context: making a context for every page
 // costs as much as compressing it. Shared by all files of a thread; holds callers back when too much waits.
 import { constants, createZstdCompress, type ZstdCompress } from "node:zlib";
+import { PageBuffers } from "./page-buffers.ts";
 
 /** Lanes work side by side; more than the cores that are left over gain nothing. */
 const LANE_COUNT = 2;
@@ -17,6 +18,8 @@ interface Job {
 }
 
 export class Compressor {
+  /** Of all columns of all files that compress here. */
+  readonly buffers = new PageBuffers();
   readonly #lanes = Array.from({ length: LANE_COUNT }, () => new Lane());
   readonly #queue: Job[] = [];
   #pendingBytes = 0;

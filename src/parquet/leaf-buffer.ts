@@ -2,12 +2,11 @@
 // Fields are public on purpose: encoders write straight into them, once per value.
 // PLAIN: https://github.com/apache/parquet-format/blob/master/Encodings.md#plain-plain--0
 
+import { MAX_BUFFER_BYTES } from "./page-buffers.ts";
 import { maxDefinitionLevel, type ParquetColumn } from "./schema.ts";
 
 const FIRST_VALUE_BYTES = 16 * 1024;
 const FIRST_LEVELS = 1024;
-/** A buffer that one huge value made larger than this is not kept for the pages after it. */
-const MAX_KEPT_BYTES = 4 * 1024 * 1024;
 const MAX_KEPT_LEVELS = 1024 * 1024;
 
 /** Room in front of the values for the definition levels of a flat page, so that both are compressed as one piece. */
@@ -68,13 +67,15 @@ export class LeafBuffer {
     }
   }
 
-  /**
-   * Starts the next page: in the same buffer, or with `handOver` in `spare` or a new one, because the closed page's
-   * buffer is still read by the compressor.
-   */
-  restart(handOver: boolean, spare?: Uint8Array<ArrayBuffer>): void {
-    if (spare) this.#use(spare);
-    else if (handOver || !isKept(this.bytes)) this.#use(new Uint8Array(Math.min(this.bytes.length, MAX_KEPT_BYTES)));
+  /** Length of the buffer for the next page. */
+  get nextLength(): number {
+    return Math.min(this.bytes.length, MAX_BUFFER_BYTES);
+  }
+
+  /** Starts the next page: in `next` while the compressor still reads the closed page's buffer, else in the same one. */
+  restart(next?: Uint8Array<ArrayBuffer>): void {
+    if (next) this.#use(next);
+    else if (this.bytes.length > MAX_BUFFER_BYTES) this.#use(new Uint8Array(MAX_BUFFER_BYTES));
     if (this.definitions.length > MAX_KEPT_LEVELS) {
       this.definitions = new Uint8Array(FIRST_LEVELS);
       this.repetitions = new Uint8Array(0);
@@ -89,9 +90,4 @@ export class LeafBuffer {
     this.bytes = bytes;
     this.view = new DataView(bytes.buffer);
   }
-}
-
-/** Whether a page buffer is small enough to be used again. */
-export function isKept(bytes: Uint8Array): boolean {
-  return bytes.length <= MAX_KEPT_BYTES;
 }
