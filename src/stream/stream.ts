@@ -6,7 +6,7 @@
 // The next batch fills while the last one is finished; a third one makes reading wait. Everything up to the position is
 // durable, and only the position is confirmed to the slot. A crash anywhere repeats what is above the position.
 import { PgFloError } from "../base/errors.ts";
-import type { Log } from "../base/log.ts";
+import { errorFacts, type Log } from "../base/log.ts";
 import { type Lsn, lsn } from "../base/lsn.ts";
 import { PgoutputParser } from "../postgres/pgoutput.ts";
 import type { ReplicationConnection, ReplicationHandler } from "../postgres/replication.ts";
@@ -351,7 +351,10 @@ export class Stream {
     for (const { reject } of this.#newCuts.splice(0)) reject(streamEnded());
     const [outcome] = await Promise.allSettled([this.#closing, this.#failures]);
     if (outcome.status === "rejected") this.#failure ??= outcome.reason;
-    if (!this.#batch.empty) await this.#batch.abort();
+    // What is left of it is an orphan; what ended the stream matters more.
+    await this.#batch
+      .abort()
+      .catch((error: unknown) => this.#options.log.warn("drop the open batch", errorFacts(error)));
   }
 }
 

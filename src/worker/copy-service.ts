@@ -1,5 +1,6 @@
 // Copies what is left to copy: takes a snapshot, gives cuts to the tables that wait for one, plans ranges, runs copiers.
 // Each run works under one snapshot; the service around it begins again under a new one when that is lost.
+import { randomBytes } from "node:crypto";
 import type { ClientBase } from "pg";
 import { PgFloError } from "../base/errors.ts";
 import { errorFacts, type Log } from "../base/log.ts";
@@ -84,7 +85,8 @@ export class CopyService {
     const stream = streamed.size > 0 ? await this.#options.stream.running(signal) : null;
     const awaited = stream?.awaitCut(streamed) ?? [];
     log.info("creating a snapshot, which waits for the transactions that run now", { tables: waiting.length });
-    const snapshot = await snapshotOfNewSlot(config, `pg_flo_${config.group}_copy_${process.pid}`, true);
+    const name = `pg_flo_${config.group}_copy_${randomBytes(3).toString("hex")}`;
+    const snapshot = await snapshotOfNewSlot(config, { name, temporary: true }, signal);
     try {
       await stream?.cutTaken(awaited, snapshot.lsn);
       const copyOnly = pending.filter((table) => table.stream === null).map((table) => table.tableId);

@@ -60,7 +60,7 @@ export async function keepLeases(
       if (!alive)
         throw new PgFloError("LEASE_LOST", `worker ${worker.workerId}, lease, another worker took it for dead`);
     } catch (error) {
-      if (!(error instanceof PgFloError) || error.code !== "CONNECTION_LOST") throw error;
+      if (!(error instanceof PgFloError) || error.action !== "retry" || error.code === "LEASE_LOST") throw error;
       worker.log.warn("heartbeat failed", errorFacts(error));
     }
     await systemClock.sleep(intervalMs, signal).catch(() => {}); // an abort ends the loop above

@@ -16,12 +16,21 @@ export interface HeldSnapshot extends AsyncDisposable {
  * Creates a slot and holds the snapshot of its creation. Waits until every transaction that runs now has ended.
  * A temporary slot is gone when this returns; its snapshot is not.
  */
-export async function snapshotOfNewSlot(config: Config, slot: string, temporary: boolean): Promise<HeldSnapshot> {
+export async function snapshotOfNewSlot(
+  config: Config,
+  slot: { readonly name: string; readonly temporary: boolean },
+  signal: AbortSignal,
+): Promise<HeldSnapshot> {
   const replication = await openReplication(config.source, { applicationName: applicationName(config.group, "slot") });
+  // The server drops a slot that is not ready when its connection ends.
+  const giveUp = (): void => replication.destroy(signal.reason);
+  signal.addEventListener("abort", giveUp, { once: true });
   try {
-    const created = await replication.createSlot(slot, { temporary, snapshot: "export" });
+    signal.throwIfAborted();
+    const created = await replication.createSlot(slot.name, { temporary: slot.temporary, snapshot: "export" });
     return await holdSnapshot(config, created.snapshotName!, created.consistentPoint);
   } finally {
+    signal.removeEventListener("abort", giveUp);
     await replication.close();
   }
 }

@@ -74,7 +74,9 @@ export class StreamService {
     await this.#checkSlot(fence, stream.slotName);
     const tables = streamTables(await readTables(db, config.group), types);
     const position = stream.position!;
-    this.progress = this.progress ? { ...this.progress, reached: position, position, changedUpTo: position } : startProgress(position);
+    this.progress = this.progress
+      ? { ...this.progress, reached: position, position, changedUpTo: position }
+      : startProgress(position);
     const connection = await openReplication(config.source, {
       applicationName: applicationName(config.group, "stream"),
     });

@@ -10,7 +10,7 @@ import type { Config } from "../config/config.ts";
 import { registerGroup } from "../metadata/groups.ts";
 import { openMetadata } from "../metadata/migrations.ts";
 import { metadataSessionOptions } from "../metadata/queryable.ts";
-import { activateStream, claimStream, ensureStream } from "../metadata/streams.ts";
+import { activateStream, claimStream, ensureStream, type StreamFence } from "../metadata/streams.ts";
 import { readTables } from "../metadata/tables.ts";
 import { releaseWorker } from "../metadata/workers.ts";
 import { applicationName, connect, openPool } from "../postgres/connect.ts";
@@ -28,6 +28,8 @@ import { StreamService, streamTaken } from "./stream-service.ts";
 
 const METADATA_CONNECTIONS = 4;
 const CAUGHT_UP_POLL_MS = 20;
+/** Between a session that ended because a definition changed and the next one. */
+const DISCOVERY_PAUSE_MS = 1000;
 const HEARTBEAT_MESSAGE_MS = 30_000;
 
 export interface WorkerOptions {
@@ -49,13 +51,13 @@ export async function runWorker(options: WorkerOptions, signal: AbortSignal): Pr
   const { config, log } = options;
   const storage = openStorage(config.storage);
   await storage.probe();
-  const target = options.untilCaughtUp ? await writeMark(config) : null;
+  // What cannot be reached at the start is told at once; later it is waited for.
+  await (await connect(config.source, { applicationName: applicationName(config.group, "start") })).end();
   await using db = await openMetadataPool(config);
-  let firstSession = true;
+  const start: SessionStart = { checked: false, mark: null };
   const session = async (inner: AbortSignal): Promise<void> => {
-    for (let again = true; again && !inner.aborted; ) {
-      again = await runSession({ ...options, db: db.pool, storage, target, checked: !firstSession }, inner);
-      firstSession = false;
+    while (await runSession({ ...options, db: db.pool, storage, start }, inner)) {
+      await systemClock.sleep(DISCOVERY_PAUSE_MS, inner);
     }
   };
   await runService(session, signal, { name: "worker", log });
@@ -64,9 +66,15 @@ export async function runWorker(options: WorkerOptions, signal: AbortSignal): Pr
 interface SessionOptions extends WorkerOptions {
   readonly db: Pool;
   readonly storage: Storage;
-  readonly target: Lsn | null;
-  /** The preflight was passed in an earlier session. */
-  readonly checked: boolean;
+  readonly start: SessionStart;
+}
+
+/** What the first session does for all. */
+interface SessionStart {
+  /** The preflight was passed. */
+  checked: boolean;
+  /** With --until-caught-up: everything that was committed before the start lies before it. */
+  mark: Lsn | null;
 }
 
 async function openMetadataPool(config: Config): Promise<AsyncDisposable & { readonly pool: Pool }> {
@@ -97,7 +105,9 @@ async function runSession(options: SessionOptions, signal: AbortSignal): Promise
   try {
     const discovery = await discover(source, config);
     const metadataAtSource = config.metadata.host === config.source.host && config.metadata.port === config.source.port;
-    if (!options.checked) await refuseFindings(source, config, discovery.selection, metadataAtSource, log);
+    if (!options.start.checked) await refuseFindings(source, config, discovery.selection, metadataAtSource, log);
+    options.start.checked = true;
+    if (options.untilCaughtUp) options.start.mark ??= await writeMark(config);
     await openMetadata(db);
     await registerThisGroup(options);
     workerId = await joinGroup(db, config.group, config.leaseMs, log);
@@ -127,7 +137,7 @@ async function runSession(options: SessionOptions, signal: AbortSignal): Promise
       );
     }
     const created = claim.stream.state === "creating";
-    const initial = created ? await createStreamSlot(options, claim.stream.slotName, claim.fence) : null;
+    const initial = created ? await createStreamSlot(options, claim.stream.slotName, claim.fence, signal) : null;
     return await runServices(options, { ...claim.stream, workerId }, discovery, initial, signal);
   } finally {
     if (workerId !== null) await releaseQuietly(db, workerId, log);
@@ -161,7 +171,8 @@ async function registerThisGroup({ config, db, storage }: SessionOptions): Promi
 async function createStreamSlot(
   { config, db, log }: SessionOptions,
   slot: string,
-  fence: Parameters<typeof activateStream>[1],
+  fence: StreamFence,
+  signal: AbortSignal,
 ): Promise<HeldSnapshot> {
   const source = await connect(config.source, { applicationName: applicationName(config.group, "slot") });
   try {
@@ -170,7 +181,7 @@ async function createStreamSlot(
     await source.end();
   }
   log.info("creating the replication slot, which waits for the transactions that run now", { slot });
-  const snapshot = await snapshotOfNewSlot(config, slot, false);
+  const snapshot = await snapshotOfNewSlot(config, { name: slot, temporary: false }, signal);
   const activation = await activateStream(db, fence, snapshot.lsn);
   if (activation.result === "fenced") {
     await snapshot[Symbol.asyncDispose]();
@@ -212,7 +223,7 @@ async function runServices(
     copied,
     keepLeases(db, { workerId, leaseMs: config.leaseMs, log }, () => figuresOf(stream, copy), inner),
     keepLogMoving(config, stream, inner),
-    ...(options.target === null
+    ...(options.start.mark === null
       ? []
       : [waitUntilCaughtUp(options, stream, copy, copied, inner).then(() => end.abort())]),
   ];
@@ -282,7 +293,7 @@ async function keepLogMoving(config: Config, stream: StreamService, signal: Abor
 }
 
 async function waitUntilCaughtUp(
-  { config, db, target }: SessionOptions,
+  { config, db, start }: SessionOptions,
   stream: StreamService,
   copy: CopyService,
   copied: Promise<void>,
@@ -291,7 +302,7 @@ async function waitUntilCaughtUp(
   await copied;
   // What was copied under a later snapshot is right from that one on.
   const { snapshotLsn } = copy.figures;
-  const goal = snapshotLsn !== null && snapshotLsn > target! ? snapshotLsn : target!;
+  const goal = snapshotLsn !== null && snapshotLsn > start.mark! ? snapshotLsn : start.mark!;
   while (!signal.aborted && (stream.progress === null || stream.progress.position < goal - 1n)) {
     if (stream.progress !== null && stream.progress.reached >= goal - 1n) stream.flush();
     await systemClock.sleep(CAUGHT_UP_POLL_MS, signal);
