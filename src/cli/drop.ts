@@ -1,7 +1,6 @@
 // `pg-flo drop`: takes away what pg-flo made: slots, publications, metadata, with `--files` the files too. Asks first.
 // Refuses while a worker lives, and never touches a publication of somebody else. Can be repeated: each step leaves
 // what the next call needs to find the rest.
-import { createInterface } from "node:readline/promises";
 import type { Client } from "pg";
 import { PgFloError } from "../base/errors.ts";
 import { escapeControls } from "../base/log.ts";
@@ -13,6 +12,7 @@ import { dropPublications } from "../postgres/publication.ts";
 import { publicationNames } from "../postgres/publication-plan.ts";
 import { dropSlot, readSlot, slotName } from "../postgres/slot.ts";
 import { openStorage } from "../storage/open.ts";
+import { confirm } from "./confirmation.ts";
 import type { Invocation, Register } from "./context.ts";
 import { withConfig } from "./context.ts";
 import { filesOf, type MetadataSurvey, type SourceSurvey, surveyMetadata, surveySource } from "./drop-survey.ts";
@@ -142,13 +142,8 @@ async function ask(invocation: DropInvocation, survey: Survey): Promise<void> {
     });
   }
   await stderr.write(surveyText(config, survey));
-  const reader = createInterface({ input: process.stdin, output: process.stderr });
-  const closed = new AbortController();
-  reader.once("close", () => closed.abort()); // Ctrl-C, Ctrl-D
-  const answer = await reader.question("Remove all this? [y/N] ", { signal: closed.signal }).catch(() => "");
-  reader.close();
-  if (/^\s*y(es)?\s*$/i.test(answer)) return;
-  throw new PgFloError("CANCELLED", `drop group ${config.group}, not confirmed, nothing was removed`);
+  if (await confirm(process.stdin, process.stderr, "Remove all this? [y/N] ")) return;
+  throw new PgFloError("CANCELLED", `drop group ${config.group}, not confirmed`);
 }
 
 function surveyText(config: Config, { metadata, source, fileCount }: Survey): string {

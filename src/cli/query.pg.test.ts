@@ -25,10 +25,25 @@ before(async () => {
     create table typed (id int primary key, b bool, n numeric(12, 2), t timestamptz, l int[], m mood, a amount, am amount[]);
     insert into typed values (1, true, 1.50, '2024-01-02 03:04:05+00', '{1,NULL}', 'bad', 2.5, '{1.25}');
     create table empty (like typed including all);
-    create table accounts (id int primary key, balance int); insert into accounts values (1, 100), (2, 0)`);
+    create table accounts (id int primary key, balance int); insert into accounts values (1, 100), (2, 0);
+    create table orders (id int primary key, total int); insert into orders select g, g from generate_series(1, 9) g`);
   pipeline = await makePipeline({ source: database.config, schemas: `{ public: "*", 'Odd "s.x': "*" }` });
   await replicate(pipeline, database);
   await database.client.query("update accounts set balance = 50");
+  for (const sql of [
+    ...[
+      "update orders set id = id + 100 where id < 4",
+      "delete from orders where id = 5",
+      "insert into orders values (5, 55)",
+    ],
+    ...["begin; update orders set id = -id where id in (6, 7); update orders set id = 13 + id where id < 0; commit"],
+    ...[
+      "delete from orders where id = 101",
+      "insert into orders values (1, 0); update orders set total = 11 where id = 1",
+    ],
+  ]) {
+    await database.client.query(sql);
+  }
   await replicate(pipeline, database);
 });
 after(async () => {
@@ -82,6 +97,23 @@ test("a table without rows has the same columns and types as one with rows", asy
     await output("select * from typed", "--json"),
     '{"id":1,"b":true,"n":1.5,"t":"2024-01-02 03:04:05+00","l":[1,null],"m":"bad","a":2.5,"am":[1.25]}\n',
   );
+});
+
+test("the SQL of docs/files.md gives the state from the manifest's files", async () => {
+  const blocks = (await readFile(new URL("../../docs/files.md", import.meta.url), "utf8")).split("```sql\n").slice(1);
+  const [manifestSql, stateSql] = blocks.map((block) => block.split("```")[0]!);
+  const { rows } = await database.client.query(manifestSql!);
+  const paths = (kind: string) =>
+    rows.filter((row) => row.kind === kind).map((row) => `'${join(pipeline.dataFolder, row.path)}'`);
+  const sql = stateSql!
+    .replace("[…stream paths…]", `[${paths("stream")}]`)
+    .replace("[…copy paths…]", `[${paths("copy")}]`)
+    .replace(":cut_lsn", rows[0].cut_lsn)
+    .replace(":position", rows[0].position)
+    .replace(/;\s*$/, " order by id");
+  const source = await database.client.query("select id, total from orders order by id");
+  assert.equal(await output(sql, "--json"), source.rows.map((row) => `${JSON.stringify(row)}\n`).join(""));
+  assert.equal(await output("from orders order by id", "--json"), await output(sql, "--json"));
 });
 
 test("odd names work as they are listed", async () => {
