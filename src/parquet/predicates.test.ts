@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { parquetReadObjects } from "hyparquet";
+import { parquetMetadata, parquetReadObjects } from "hyparquet";
 import { compressors } from "hyparquet-compressors";
 import { makeTestFolder } from "../../test/support/folder.ts";
 import { column, types, writeParquet } from "../../test/support/parquet-files.ts";
@@ -243,4 +243,27 @@ test("page indexes lose no row either", async () => {
     assert.ok(expected.length > 0);
     assert.deepEqual(read, expected, JSON.stringify(filter));
   }
+});
+
+test("page indexes let a reader leave out what cannot match", async () => {
+  const count = 200_000;
+  const values = [
+    Array.from({ length: count }, (_, row) => String(row * 7)),
+    Array.from({ length: count }, (_, row) => `${row}`),
+  ];
+  const columns = [column("id", 1, types.int64), column("t", 2, types.string)];
+  const file = new Uint8Array(await writeParquet({ columns, values })).buffer;
+  let readBytes = 0;
+  const counted = {
+    byteLength: file.byteLength,
+    slice: (start: number, end?: number) => {
+      readBytes += (end ?? file.byteLength) - start;
+      return Promise.resolve(file.slice(start, end));
+    },
+  };
+  const metadata = parquetMetadata(file);
+  const filter = { id: { $eq: 700_000n } };
+  const read = await parquetReadObjects({ file: counted, metadata, filter, usePageIndex: true, compressors });
+  assert.deepEqual(read, [{ id: 700_000n, t: "100000" }]);
+  assert.ok(readBytes < file.byteLength / 4, `${readBytes} of ${file.byteLength} bytes were read`);
 });
