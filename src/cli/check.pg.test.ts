@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { makePipeline, type TestPipeline } from "../../test/support/pipeline.ts";
+import { makePipeline, replicate, type TestPipeline } from "../../test/support/pipeline.ts";
 import { startPostgres, type TestDatabase, type TestServer } from "../../test/support/postgres.ts";
 import type { Finding } from "../postgres/finding.ts";
 
@@ -153,6 +153,11 @@ describe("a server that can replicate", () => {
       assert.equal(checked.code, 0, checked.stdout);
       const init = await granted.run(["init"]);
       assert.equal(init.code, 0, init.stdout);
+      await replicate(granted, database);
+      assert.equal((await granted.run(["query", "from a", "--format", "csv"])).stdout, "id\n1\n");
+      const dropped = await granted.run(["drop", "--yes"]);
+      assert.equal(dropped.code, 0, dropped.stderr);
+      assert.match(dropped.stdout, /removed replication slot pg_flo_app_1\nremoved metadata/);
     } finally {
       await database.client.query("drop schema if exists _pg_flo cascade");
       await database.client.query(`drop owned by ${quoted}; drop role ${quoted}`);
