@@ -33,6 +33,12 @@ export class Arena {
     return at;
   }
 
+  /** Moves all behind the first bytes to the start. Positions change by as many. */
+  dropFirst(byteCount: number): void {
+    this.bytes.copyWithin(0, byteCount, this.length);
+    this.length -= byteCount;
+  }
+
   reset(): void {
     this.length = 0;
     if (this.bytes.length > KEPT_BYTES) this.#use(new Uint8Array(KEPT_BYTES));

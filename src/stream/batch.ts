@@ -1,7 +1,6 @@
 // The open batch of a stream: whole transactions, one file per table, durable at once or not at all.
 // It encodes and finishes files; committing them to the manifest is the stream's.
 import type { Lsn } from "../base/lsn.ts";
-import { LSN_ZERO } from "../base/lsn.ts";
 import { streamFilePath } from "../storage/paths.ts";
 import type { Storage } from "../storage/storage.ts";
 import { TableFile, type TableFileResult } from "../types/table-file.ts";
@@ -29,13 +28,10 @@ export interface FinishedFile extends TableFileResult {
   readonly inexactValues: number;
 }
 
-/** One per relation: a table whose Relation message changed in mid-batch has files of both. */
 interface TableBatch {
   readonly relation: StreamRelation;
   readonly rows: PendingRows;
   encoder: TableRowEncoder | null;
-  lsnStart: Lsn;
-  lsnEnd: Lsn;
 }
 
 export class Batch implements ConsolidatedRows {
@@ -50,7 +46,6 @@ export class Batch implements ConsolidatedRows {
   #xid = halves(256);
   #timestamp = halves(256);
   #commitTime = new Date(0);
-  #currentLsn: Lsn = LSN_ZERO;
   /** Rows that are not encoded yet. */
   pendingRows = 0;
   /** Rows added in all. */
@@ -72,14 +67,11 @@ export class Batch implements ConsolidatedRows {
     setHalves(this.#lsn, index, commitLsn);
     setHalves(this.#xid, index, BigInt(xid));
     setHalves(this.#timestamp, index, unixUs);
-    this.#currentLsn = commitLsn;
     this.#commitTime = new Date(Number(unixUs / 1000n));
   }
 
   row(relation: StreamRelation, operation: number, newTuple: number, oldTuple: number, sequence: number): void {
     const batch = this.#tables.get(relation) ?? this.#open(relation);
-    if (this.#currentLsn < batch.lsnStart) batch.lsnStart = this.#currentLsn;
-    if (this.#currentLsn > batch.lsnEnd) batch.lsnEnd = this.#currentLsn;
     batch.rows.add(operation, newTuple, oldTuple, this.#transactionCount - 1, sequence);
     this.pendingRows++;
     this.rowCount++;
@@ -119,8 +111,7 @@ export class Batch implements ConsolidatedRows {
   }
 
   #open(relation: StreamRelation): TableBatch {
-    const lsnStart = this.#currentLsn;
-    const opened = { relation, rows: new PendingRows(), encoder: null, lsnStart, lsnEnd: lsnStart };
+    const opened = { relation, rows: new PendingRows(), encoder: null };
     this.#tables.set(relation, opened);
     return opened;
   }
@@ -128,7 +119,7 @@ export class Batch implements ConsolidatedRows {
   #encode(batch: TableBatch, from: number, to: number, arena: Arena): Promise<void> | undefined {
     const transactions = { lsn: this.#lsn, xid: this.#xid, timestamp: this.#timestamp };
     const encoder = batch.encoder ?? this.#openFile(batch);
-    const wait = encoder.encode(batch.relation, batch.rows, from, to, transactions, arena);
+    const wait = encoder.encode(batch.rows, from, to, transactions, arena);
     if (encoder.file.writer.writtenBytes >= this.#options.fileSizeBytes) this.#finishFile(batch);
     return wait;
   }
@@ -137,15 +128,16 @@ export class Batch implements ConsolidatedRows {
     const { group, name, storage } = this.#options;
     const { table } = batch.relation;
     const path = streamFilePath(group, table.schema, table.name, this.#commitTime, name, this.#fileCount++);
-    batch.encoder = new TableRowEncoder(table, new TableFile(storage, path, streamFileColumns(table)));
+    batch.encoder = new TableRowEncoder(batch.relation, new TableFile(storage, path, streamFileColumns(table)));
     return batch.encoder;
   }
 
   #finishFile(batch: TableBatch): void {
-    const { encoder, lsnStart, lsnEnd } = batch;
+    const { encoder } = batch;
     const { table } = batch.relation;
     if (!encoder) return;
     batch.encoder = null;
+    const { lsnStart, lsnEnd } = encoder;
     const facts = {
       kind: "stream",
       schemaVersion: table.schemaVersion,

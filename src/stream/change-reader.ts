@@ -1,12 +1,17 @@
 // Takes the parsed messages of the log and sorts each change: to the open transaction, to those that are held until
 // their table's cut is known, or away. A transaction comes out whole, at its COMMIT, or not at all.
-import { isDeepStrictEqual } from "node:util";
 import { PgFloError } from "../base/errors.ts";
 import { LSN_ZERO, type Lsn, lsn } from "../base/lsn.ts";
-import type { OldKind, PgoutputHandler } from "../postgres/pgoutput-handler.ts";
+import { OLD_NONE, type OldKind, type PgoutputHandler } from "../postgres/pgoutput-handler.ts";
 import type { Relation } from "../postgres/relation.ts";
 import { Arena } from "./arena.ts";
-import { mapRelation, type StreamRelation, type StreamTable } from "./stream-table.ts";
+import {
+  mapRelation,
+  type RelationMapping,
+  type StreamRelation,
+  type StreamTable,
+  streamRelation,
+} from "./stream-table.ts";
 import { TransactionStore } from "./transaction-store.ts";
 
 /** A committed transaction. `store` is only good until `committed` returns, unless it is held. */
@@ -36,11 +41,15 @@ export class ChangeReader implements PgoutputHandler {
   readonly #tables: ReadonlyMap<number, StreamTable>;
   readonly #position: Lsn;
   readonly #store = new TransactionStore(this.arena);
-  readonly #relations = new Map<number, StreamRelation | null>();
+  readonly #relations = new Map<StreamTable, StreamRelation>();
+  /** By OID. Null for a relation that is not mirrored: a publication of a DBA may have more tables. */
+  readonly #mappings = new Map<number, RelationMapping | null>();
   #heldStore: TransactionStore | null = null;
   #held: CommittedTransaction[] = [];
   #open = false;
   #skip = false;
+  /** Where the open transaction starts in the arena; what is before it belongs to committed ones. */
+  #openStart = 0;
   #commitLsn: Lsn = LSN_ZERO;
   #xid = 0;
 
@@ -68,14 +77,33 @@ export class ChangeReader implements PgoutputHandler {
     return held;
   }
 
+  /**
+   * Takes the bytes before the open transaction out of the arena, when nobody needs the committed ones any more: what
+   * is received ends in the middle of a transaction nearly always, so a reset between two of them may never come.
+   */
+  releaseCommitted(): void {
+    if (!this.#open) {
+      this.arena.reset();
+      return;
+    }
+    if (this.#openStart === 0) return;
+    this.arena.dropFirst(this.#openStart);
+    this.#store.moveTuples(this.#openStart);
+    this.#openStart = 0;
+  }
+
   begin(finalLsn: Lsn, _commitTimeUs: bigint, xid: number): void {
+    if (this.#open) throw violation("a transaction begins inside of another one");
     this.#open = true;
+    this.#openStart = this.arena.length;
     this.#commitLsn = finalLsn;
     this.#xid = xid;
     this.#skip = finalLsn <= this.#position;
   }
 
   commit(commitLsn: Lsn, endLsn: Lsn, commitTimeUs: bigint): void {
+    if (!this.#open) throw violation("a transaction ends that did not begin");
+    if (commitLsn !== this.#commitLsn || endLsn <= commitLsn) throw violation("a transaction ends where it should not");
     const transaction = { commitLsn, xid: this.#xid, commitTimeUs };
     this.#open = false;
     if (this.#store.count > 0) {
@@ -92,16 +120,14 @@ export class ChangeReader implements PgoutputHandler {
 
   relation(relation: Relation): void {
     const table = this.#tables.get(relation.oid);
-    const mapped = table ? mapRelation(relation, table) : null;
-    // The server repeats itself after every invalidation; the same relation stays the same object, and in one file.
-    const known = this.#relations.get(relation.oid);
-    if (mapped === null || !known || !isDeepStrictEqual(mapped, known)) this.#relations.set(relation.oid, mapped);
+    this.#mappings.set(relation.oid, table ? mapRelation(relation, this.#relationOf(table)) : null);
   }
 
   insert(relationOid: number, newStart: number, newEnd: number): void {
-    const relation = this.#relation(relationOid);
-    const store = relation && this.#storeFor(relation);
-    if (store) store.insert(relation, this.bytes, newStart, newEnd);
+    const mapping = this.#mapping(relationOid);
+    if (mapping === null) return;
+    this.#checkTuple(mapping, newStart);
+    this.#storeFor(mapping)?.insert(mapping, this.bytes, newStart, newEnd);
   }
 
   update(
@@ -112,22 +138,24 @@ export class ChangeReader implements PgoutputHandler {
     newStart: number,
     newEnd: number,
   ): void {
-    const relation = this.#relation(relationOid);
-    const store = relation && this.#storeFor(relation);
-    if (store) store.update(relation, this.bytes, oldKind, oldStart, oldEnd, newStart, newEnd);
+    const mapping = this.#mapping(relationOid);
+    if (mapping === null) return;
+    if (oldKind !== OLD_NONE) this.#checkTuple(mapping, oldStart);
+    this.#checkTuple(mapping, newStart);
+    this.#storeFor(mapping)?.update(mapping, this.bytes, oldKind, oldStart, oldEnd, newStart, newEnd);
   }
 
   delete(relationOid: number, _oldKind: OldKind, oldStart: number, oldEnd: number): void {
-    const relation = this.#relation(relationOid);
-    const store = relation && this.#storeFor(relation);
-    if (store) store.delete(relation, this.bytes, oldStart, oldEnd);
+    const mapping = this.#mapping(relationOid);
+    if (mapping === null) return;
+    this.#checkTuple(mapping, oldStart);
+    this.#storeFor(mapping)?.delete(mapping, this.bytes, oldStart, oldEnd);
   }
 
   truncate(relationOids: readonly number[]): void {
     for (const oid of relationOids) {
-      const relation = this.#relation(oid);
-      const store = relation && this.#storeFor(relation);
-      if (store) store.truncate(relation);
+      const mapping = this.#mapping(oid);
+      if (mapping !== null) this.#storeFor(mapping)?.truncate(mapping);
     }
   }
 
@@ -137,35 +165,48 @@ export class ChangeReader implements PgoutputHandler {
   message(): void {}
 
   streamStart(): void {
-    throw unasked("stream start");
+    throw violation("a stream start was not asked for");
   }
   streamStop(): void {
-    throw unasked("stream stop");
+    throw violation("a stream stop was not asked for");
   }
   streamCommit(): void {
-    throw unasked("stream commit");
+    throw violation("a stream commit was not asked for");
   }
   streamAbort(): void {
-    throw unasked("stream abort");
+    throw violation("a stream abort was not asked for");
   }
 
-  /** Null for a relation that is not mirrored: a publication of a DBA may have more tables. */
-  #relation(oid: number): StreamRelation | null {
-    const relation = this.#relations.get(oid);
-    if (relation === undefined) {
-      throw new PgFloError("PROTOCOL_VIOLATION", `stream, relation ${oid}, changed before it was described`);
+  /** The same object whatever the server tells of the table: so its rows stay in one file. */
+  #relationOf(table: StreamTable): StreamRelation {
+    let relation = this.#relations.get(table);
+    if (!relation) {
+      relation = streamRelation(table);
+      this.#relations.set(table, relation);
     }
     return relation;
   }
 
-  #storeFor(relation: StreamRelation): TransactionStore | null {
+  #mapping(oid: number): RelationMapping | null {
+    if (!this.#open) throw violation(`a change of relation ${oid} came outside of a transaction`);
+    const mapping = this.#mappings.get(oid);
+    if (mapping === undefined) throw violation(`relation ${oid} changed before it was described`);
+    return mapping;
+  }
+
+  #checkTuple({ columnCount }: RelationMapping, at: number): void {
+    const count = this.bytes[at]! * 256 + this.bytes[at + 1]!;
+    if (count !== columnCount) throw violation(`a tuple has ${count} columns, its relation ${columnCount}`, at);
+  }
+
+  #storeFor({ relation, mismatch }: RelationMapping): TransactionStore | null {
     const { table } = relation;
     const { cut } = table;
     if (this.#skip || cut === "unknown") return null;
     if (cut !== "awaited" && this.#commitLsn < cut) return null;
-    if (relation.mismatch !== null) {
+    if (mismatch !== null) {
       table.cut = "unknown";
-      this.#events.tableFailed(table, relation.mismatch);
+      this.#events.tableFailed(table, mismatch);
       return null;
     }
     if (cut !== "awaited") return this.#store;
@@ -174,6 +215,7 @@ export class ChangeReader implements PgoutputHandler {
   }
 }
 
-function unasked(what: string): PgFloError {
-  return new PgFloError("PROTOCOL_VIOLATION", `stream, ${what} message, was not asked for`);
+function violation(what: string, offset?: number): PgFloError {
+  const facts = offset === undefined ? {} : { facts: { offset } };
+  return new PgFloError("PROTOCOL_VIOLATION", `stream, message, ${what}`, facts);
 }

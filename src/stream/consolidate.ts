@@ -11,11 +11,11 @@
 
 import type { StreamRelation } from "./stream-table.ts";
 import {
-  grown,
   OPERATION_DELETE,
   OPERATION_INSERT,
   OPERATION_TRUNCATE,
   OPERATION_UPDATE,
+  resized,
   type TransactionStore,
 } from "./transaction-store.ts";
 import { fillUnchanged, hashKey, hasUnchanged, sameKey } from "./tuple-reader.ts";
@@ -31,6 +31,10 @@ export interface ConsolidatedRows {
 
 const NONE = -1;
 const FIRST_ENTRIES = 256;
+/** Up to so many changes need no index. */
+const SEARCHED_CHANGES = 12;
+/** What is kept of grown arrays after a large transaction. */
+const KEPT_ENTRIES = 256 * 1024;
 
 export class Consolidator {
   // Places.
@@ -40,7 +44,7 @@ export class Consolidator {
   #placeRow = new Int32Array(FIRST_ENTRIES); // the row that stands there now, or NONE
   #placeBefore = new Int32Array(FIRST_ENTRIES); // the row that stood there before the transaction, or NONE
   #placeSequence = new Int32Array(FIRST_ENTRIES);
-  readonly #placeRelation: StreamRelation[] = [];
+  #placeRelation = new Int32Array(FIRST_ENTRIES); // index in the store's relations
   // Rows.
   #rowCount = 0;
   #rowOrigin = new Int32Array(FIRST_ENTRIES); // its place before the transaction, or NONE
@@ -49,29 +53,35 @@ export class Consolidator {
   #rowOld = new Int32Array(FIRST_ENTRIES); // its first old tuple, or NONE
   // Hash index over places; rebuilt for each transaction that is large enough to need one.
   #index = new Int32Array(0);
-  readonly #truncated = new Map<StreamRelation["table"], number>();
+  /** By relation index: the last TRUNCATE, or NONE. */
+  readonly #truncated: number[] = [];
 
-  /** Gives the rows of the store's transaction. Tables come mixed, rows of a place in order of first touch. */
+  /**
+   * Gives the rows of the store's transaction. Tables come mixed: first TRUNCATEs, then rows without an identity as they
+   * came, then those of places in order of first touch. May append to the store's arena.
+   */
   consolidate(store: TransactionStore, output: ConsolidatedRows): void {
     this.#reset(store.count);
     this.#findTruncates(store, output);
     for (let change = 0; change < store.count; change++) {
-      const relation = store.relations[change]!;
-      if (this.#truncated.size > 0 && change <= (this.#truncated.get(relation.table) ?? NONE)) continue;
+      const relation = store.relationOf(change);
+      if (store.truncates && change <= this.#truncated[store.relationIndexes[change]!]!) continue;
       if (relation.consolidation === "identity") this.#apply(store, change, relation);
       else this.#passOn(store, change, relation, output);
     }
-    this.#emit(output);
+    this.#emit(store, output);
   }
 
   // A single truncate per table counts: the last one.
   #findTruncates(store: TransactionStore, output: ConsolidatedRows): void {
-    this.#truncated.clear();
+    if (!store.truncates) return;
+    this.#truncated.length = 0;
+    for (const _ of store.relations) this.#truncated.push(NONE);
     for (let change = 0; change < store.count; change++) {
-      if (store.operations[change] === OPERATION_TRUNCATE) this.#truncated.set(store.relations[change]!.table, change);
+      if (store.operations[change] === OPERATION_TRUNCATE) this.#truncated[store.relationIndexes[change]!] = change;
     }
-    for (const change of this.#truncated.values()) {
-      output.row(store.relations[change]!, OPERATION_TRUNCATE, NONE, NONE, change);
+    for (const change of this.#truncated) {
+      if (change !== NONE) output.row(store.relationOf(change), OPERATION_TRUNCATE, NONE, NONE, change);
     }
   }
 
@@ -89,52 +99,59 @@ export class Consolidator {
     const oldTuple = store.oldTuples[change]!;
     switch (store.operations[change]) {
       case OPERATION_INSERT: {
-        const place = this.#place(store, relation, newTuple, false);
-        this.#placeSequence[place] = change;
-        this.#placeRow[place] = this.#newRow(NONE, place, newTuple, NONE);
+        const place = this.#place(store, change, relation, newTuple, false);
+        this.#stand(this.#newRow(NONE, newTuple), place, change);
         return;
       }
       case OPERATION_UPDATE:
         this.#update(store, change, relation, newTuple, oldTuple);
         return;
-      case OPERATION_DELETE: {
-        const place = this.#place(store, relation, oldTuple, true);
-        this.#placeSequence[place] = change;
-        const row = this.#placeRow[place]!;
-        if (row !== NONE) {
-          this.#rowPlace[row] = NONE;
-          if (this.#rowOld[row] === NONE) this.#rowOld[row] = oldTuple;
-        }
-        this.#placeRow[place] = NONE;
-      }
+      case OPERATION_DELETE:
+        this.#leave(this.#place(store, change, relation, oldTuple, true), change, oldTuple);
     }
   }
 
   #update(store: TransactionStore, change: number, relation: StreamRelation, newTuple: number, oldTuple: number): void {
-    const from = this.#place(store, relation, oldTuple >= 0 ? oldTuple : newTuple, true);
-    const row = this.#placeRow[from]!;
+    const from = this.#place(store, change, relation, oldTuple >= 0 ? oldTuple : newTuple, true);
+    let row = this.#placeRow[from]!;
     let image = newTuple;
     if (hasUnchanged(store.arena.view, image)) {
       if (oldTuple >= 0) image = fillUnchanged(store.arena, image, oldTuple);
       const known = row === NONE ? NONE : this.#rowImage[row]!;
       if (known !== NONE) image = fillUnchanged(store.arena, image, known);
     }
-    this.#placeRow[from] = NONE;
-    this.#placeSequence[from] = change;
     const moved = oldTuple >= 0 && !sameKey(store.arena, oldTuple, image, relation.keyColumns);
-    const to = moved ? this.#place(store, relation, image, false) : from;
-    this.#placeSequence[to] = change;
+    const to = moved ? this.#place(store, change, relation, image, false) : from;
     // A row that is not known at its old place cannot be in a well-formed log; its image still counts.
-    const mover = row === NONE ? this.#newRow(NONE, to, image, NONE) : row;
-    this.#placeRow[to] = mover;
-    this.#rowPlace[mover] = to;
-    this.#rowImage[mover] = image;
-    if (this.#rowOld[mover] === NONE && oldTuple >= 0) this.#rowOld[mover] = oldTuple;
+    if (row === NONE) row = this.#newRow(NONE, image);
+    else if (moved) this.#leave(from, change, oldTuple);
+    if (this.#rowOld[row] === NONE) this.#rowOld[row] = oldTuple;
+    this.#rowImage[row] = image;
+    this.#stand(row, to, change);
   }
 
-  #emit(output: ConsolidatedRows): void {
+  /** The row is at the place from now on. One that stands there cannot be in a well-formed log; it is gone. */
+  #stand(row: number, place: number, change: number): void {
+    const other = this.#placeRow[place]!;
+    if (other !== NONE) this.#rowPlace[other] = NONE;
+    this.#placeRow[place] = row;
+    this.#rowPlace[row] = place;
+    this.#placeSequence[place] = change;
+  }
+
+  /** The row at the place, if any, is nowhere. */
+  #leave(place: number, change: number, oldTuple: number): void {
+    const row = this.#placeRow[place]!;
+    this.#placeSequence[place] = change;
+    this.#placeRow[place] = NONE;
+    if (row === NONE) return;
+    this.#rowPlace[row] = NONE;
+    if (this.#rowOld[row] === NONE) this.#rowOld[row] = oldTuple;
+  }
+
+  #emit(store: TransactionStore, output: ConsolidatedRows): void {
     for (let place = 0; place < this.#placeCount; place++) {
-      const relation = this.#placeRelation[place]!;
+      const relation = store.relations[this.#placeRelation[place]!]!;
       const row = this.#placeRow[place]!;
       const before = this.#placeBefore[place]!;
       const sequence = this.#placeSequence[place]!;
@@ -164,56 +181,72 @@ export class Consolidator {
   }
 
   /** The place of the tuple's identity, made when it is new: with a row from before the transaction, or empty. */
-  #place(store: TransactionStore, relation: StreamRelation, tuple: number, rowStoodThere: boolean): number {
-    const hash = hashKey(store.arena, tuple, relation.keyColumns) ^ Math.imul(relation.table.oid, 0x9e3779b1);
+  #place(
+    store: TransactionStore,
+    change: number,
+    { keyColumns }: StreamRelation,
+    tuple: number,
+    rowStoodThere: boolean,
+  ): number {
+    const relation = store.relationIndexes[change]!;
+    const hash = hashKey(store.arena, tuple, keyColumns) ^ Math.imul(relation, 0x9e3779b1);
     const indexed = this.#index.length > 0;
     const mask = this.#index.length - 1;
     let slot = hash & mask;
     if (indexed) {
       for (; this.#index[slot] !== NONE; slot = (slot + 1) & mask) {
         const place = this.#index[slot]!;
-        if (this.#placeHash[place] === hash && this.#isPlace(store, relation, tuple, place)) return place;
+        if (this.#isPlace(store, place, relation, keyColumns, tuple, hash)) return place;
       }
     } else {
       for (let place = 0; place < this.#placeCount; place++) {
-        if (this.#placeHash[place] === hash && this.#isPlace(store, relation, tuple, place)) return place;
+        if (this.#isPlace(store, place, relation, keyColumns, tuple, hash)) return place;
       }
     }
     const place = this.#newPlace(relation, tuple, hash);
     if (indexed) this.#index[slot] = place;
     if (rowStoodThere) {
-      const row = this.#newRow(place, place, NONE, NONE);
+      const row = this.#newRow(place, NONE);
+      this.#rowPlace[row] = place;
       this.#placeRow[place] = row;
       this.#placeBefore[place] = row;
     }
     return place;
   }
 
-  #isPlace(store: TransactionStore, relation: StreamRelation, tuple: number, place: number): boolean {
+  #isPlace(
+    store: TransactionStore,
+    place: number,
+    relation: number,
+    keyColumns: Int32Array,
+    tuple: number,
+    hash: number,
+  ): boolean {
     return (
-      this.#placeRelation[place]!.table === relation.table &&
-      sameKey(store.arena, tuple, this.#placeTuple[place]!, relation.keyColumns)
+      this.#placeHash[place] === hash &&
+      this.#placeRelation[place] === relation &&
+      sameKey(store.arena, tuple, this.#placeTuple[place]!, keyColumns)
     );
   }
 
-  #newPlace(relation: StreamRelation, tuple: number, hash: number): number {
+  #newPlace(relation: number, tuple: number, hash: number): number {
     const place = this.#placeCount++;
-    if (place === this.#placeTuple.length) this.#growPlaces();
+    if (place === this.#placeTuple.length) this.#resizePlaces(place * 2);
     this.#placeTuple[place] = tuple;
     this.#placeHash[place] = hash;
     this.#placeRow[place] = NONE;
     this.#placeBefore[place] = NONE;
-    this.#placeRelation.push(relation);
+    this.#placeRelation[place] = relation;
     return place;
   }
 
-  #newRow(origin: number, place: number, image: number, old: number): number {
+  #newRow(origin: number, image: number): number {
     const row = this.#rowCount++;
-    if (row === this.#rowOrigin.length) this.#growRows();
+    if (row === this.#rowOrigin.length) this.#resizeRows(row * 2);
     this.#rowOrigin[row] = origin;
-    this.#rowPlace[row] = place;
+    this.#rowPlace[row] = NONE;
     this.#rowImage[row] = image;
-    this.#rowOld[row] = old;
+    this.#rowOld[row] = NONE;
     return row;
   }
 
@@ -221,32 +254,31 @@ export class Consolidator {
   #reset(changeCount: number): void {
     this.#placeCount = 0;
     this.#rowCount = 0;
-    this.#placeRelation.length = 0;
-    if (changeCount <= 12) {
-      this.#index = this.#index.subarray(0, 0);
-      return;
-    }
+    if (this.#placeTuple.length > KEPT_ENTRIES) this.#resizePlaces(FIRST_ENTRIES);
+    if (this.#rowOrigin.length > KEPT_ENTRIES) this.#resizeRows(FIRST_ENTRIES);
+    if (this.#index.buffer.byteLength > KEPT_ENTRIES * 4) this.#index = new Int32Array(0);
     // An update can touch two places.
-    const size = 2 ** Math.ceil(Math.log2(changeCount * 4));
-    this.#index =
-      this.#index.buffer.byteLength >= size * 4 ? new Int32Array(this.#index.buffer, 0, size) : new Int32Array(size);
+    const size = changeCount <= SEARCHED_CHANGES ? 0 : 2 ** Math.ceil(Math.log2(changeCount * 4));
+    const { buffer } = this.#index;
+    this.#index = buffer.byteLength >= size * 4 ? new Int32Array(buffer, 0, size) : new Int32Array(size);
     this.#index.fill(NONE);
   }
 
-  #growPlaces(): void {
-    const size = this.#placeTuple.length * 2;
-    this.#placeTuple = grown(this.#placeTuple, size);
-    this.#placeHash = grown(this.#placeHash, size);
-    this.#placeRow = grown(this.#placeRow, size);
-    this.#placeBefore = grown(this.#placeBefore, size);
-    this.#placeSequence = grown(this.#placeSequence, size);
+  #resizePlaces(size: number): void {
+    const count = Math.min(this.#placeCount, this.#placeTuple.length);
+    this.#placeTuple = resized(this.#placeTuple, count, size);
+    this.#placeHash = resized(this.#placeHash, count, size);
+    this.#placeRow = resized(this.#placeRow, count, size);
+    this.#placeBefore = resized(this.#placeBefore, count, size);
+    this.#placeSequence = resized(this.#placeSequence, count, size);
+    this.#placeRelation = resized(this.#placeRelation, count, size);
   }
 
-  #growRows(): void {
-    const size = this.#rowOrigin.length * 2;
-    this.#rowOrigin = grown(this.#rowOrigin, size);
-    this.#rowPlace = grown(this.#rowPlace, size);
-    this.#rowImage = grown(this.#rowImage, size);
-    this.#rowOld = grown(this.#rowOld, size);
+  #resizeRows(size: number): void {
+    const count = Math.min(this.#rowCount, this.#rowOrigin.length);
+    this.#rowOrigin = resized(this.#rowOrigin, count, size);
+    this.#rowPlace = resized(this.#rowPlace, count, size);
+    this.#rowImage = resized(this.#rowImage, count, size);
+    this.#rowOld = resized(this.#rowOld, count, size);
   }
 }

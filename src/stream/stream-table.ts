@@ -13,7 +13,8 @@ export type TableCut = Lsn | "unknown" | "awaited";
 /** A table of the stream, as it is registered in the metadata. */
 export interface StreamTable {
   readonly tableId: number;
-  readonly generation: number;
+  /** Changed when the table is copied again. */
+  generation: number;
   readonly schemaVersion: number;
   readonly oid: number;
   readonly schema: string;
@@ -30,40 +31,59 @@ export type Consolidation =
   /** Every change in order: rows have no identity, or (REPLICA IDENTITY FULL without a key) only their whole image. */
   | "none";
 
-/** A relation as the stream sends it now, over the table that it belongs to. */
+/**
+ * How the stream keeps the rows of a table: tuples with one column per entry of `table.columns`, in that order, whatever
+ * the server's Relation message looks like at the moment. One object per table.
+ */
 export interface StreamRelation {
   readonly table: StreamTable;
   readonly consolidation: Consolidation;
-  readonly columnCount: number;
-  /** Relation column to index in `table.columns`; -1: not mirrored. */
-  readonly planOf: Int32Array;
-  /** Relation columns of the identity, ascending. Empty without one. */
+  /** Columns of the identity, ascending. Empty without one. */
   readonly keyColumns: Int32Array;
   /** Old tuples carry every column. */
   readonly full: boolean;
+}
+
+/** A Relation message over the table that it belongs to. */
+export interface RelationMapping {
+  readonly relation: StreamRelation;
+  /** Columns of the server's tuples. */
+  readonly columnCount: number;
+  /** Per kept column the server's; -1: not sent. Null when both are the same. */
+  readonly projection: Int32Array | null;
   /** What differs from the registered columns, or null. Only a change that counts makes it an error. */
   readonly mismatch: string | null;
 }
 
-/** Maps a Relation message to its table. */
-export function mapRelation(relation: Relation, table: StreamTable): StreamRelation {
-  const planIndexes = new Map(table.columns.map((plan, index) => [plan.source.name, index]));
-  const keys = new Set(table.identity.kind === "none" ? [] : table.identity.columns);
-  const keyColumns = relation.columns.flatMap((column, index) => (keys.has(column.name) ? [index] : []));
+export function streamRelation(table: StreamTable): StreamRelation {
+  const { identity } = table;
+  const keys = new Set(identity.kind === "none" ? [] : identity.columns);
+  const keyColumns = table.columns.flatMap(({ source }, index) => (keys.has(source.name) ? [index] : []));
   return {
     table,
     consolidation: keyColumns.length > 0 ? "identity" : "none",
-    columnCount: relation.columns.length,
-    planOf: Int32Array.from(relation.columns, (column) => planIndexes.get(column.name) ?? -1),
     keyColumns: Int32Array.from(keyColumns),
-    full: relation.replicaIdentity === "f",
-    mismatch: findMismatch(relation, table, keys),
+    full: identity.kind === "full",
+  };
+}
+
+/** Maps a Relation message to its table. */
+export function mapRelation(message: Relation, relation: StreamRelation): RelationMapping {
+  const { table } = relation;
+  const indexes = new Map(message.columns.map((column, index) => [column.name, index]));
+  const projection = Int32Array.from(table.columns, ({ source }) => indexes.get(source.name) ?? -1);
+  const same = projection.length === message.columns.length && projection.every((from, index) => from === index);
+  return {
+    relation,
+    columnCount: message.columns.length,
+    projection: same ? null : projection,
+    mismatch: findMismatch(message, table),
   };
 }
 
 // Columns that the relation has and the table does not are columns that the config leaves out, or new ones: which of
 // the two is told by the registered columns being all there or not, and new ones by discovery.
-function findMismatch(relation: Relation, table: StreamTable, keys: ReadonlySet<string>): string | null {
+function findMismatch(relation: Relation, table: StreamTable): string | null {
   const byName = new Map(relation.columns.map((column) => [column.name, column]));
   for (const { source } of table.columns) {
     const column = byName.get(source.name);
@@ -76,7 +96,10 @@ function findMismatch(relation: Relation, table: StreamTable, keys: ReadonlySet<
       return `column ${JSON.stringify(source.name)} has another type`;
     }
   }
-  for (const key of keys) if (!byName.has(key)) return `identity column ${JSON.stringify(key)} is not published`;
+  const kept = new Set(table.columns.map(({ source }) => source.name));
+  for (const key of table.identity.kind === "none" ? [] : table.identity.columns) {
+    if (!byName.has(key) || !kept.has(key)) return `identity column ${JSON.stringify(key)} is not published`;
+  }
   const full = relation.replicaIdentity === "f";
   if (full !== (table.identity.kind === "full")) return "its replica identity changed";
   return null;

@@ -1,6 +1,7 @@
 // Rows of one table that are waiting to be encoded, and the file of the open batch that they go into.
 
 import { PgFloError } from "../base/errors.ts";
+import { LSN_ZERO, type Lsn, lsn } from "../base/lsn.ts";
 import { CELL_NULL } from "../parquet/leaf-buffer.ts";
 import { tupleKind } from "../postgres/tuple.ts";
 import type { Cells } from "../types/family.ts";
@@ -19,7 +20,7 @@ import {
 } from "./own-columns.ts";
 import type { StreamRelation, StreamTable } from "./stream-table.ts";
 import { grown, OPERATION_DELETE } from "./transaction-store.ts";
-import { firstColumn, nextColumn } from "./tuple-reader.ts";
+import { columnValue, firstColumn, nextColumn } from "./tuple-reader.ts";
 
 /** Rows that are encoded in one go. */
 export const SLICE_ROWS = 4096;
@@ -77,25 +78,40 @@ export class PendingRows {
   }
 }
 
+/**
+ * Where the values of a slice's rows are: one array per column. Encoding is synchronous, so all tables of a thread share
+ * them; one of its own for each of a thousand tables would be gigabytes.
+ */
+const scratch: Int32Array[] = [];
+
+function scratchPositions(first: number, columnCount: number): readonly Int32Array[] {
+  while (scratch.length < first + columnCount) scratch.push(new Int32Array(SLICE_ROWS));
+  return scratch.slice(first, first + columnCount);
+}
+
 /** Encodes rows of one table into one file. */
 export class TableRowEncoder {
   readonly file: TableFile;
-  readonly #table: StreamTable;
-  readonly #oldPlans: readonly number[];
+  /** Commit LSNs of the first and the last row. */
+  lsnStart: Lsn = LSN_ZERO;
+  lsnEnd: Lsn = LSN_ZERO;
+  readonly #relation: StreamRelation;
   readonly #exact: ExactColumn;
   readonly #columns: readonly EncodedColumn[];
   readonly #oldColumns: readonly EncodedColumn[];
-  // One array of positions per column, reused for every slice.
   readonly #positions: readonly Int32Array[];
-  readonly #oldPositions: readonly Int32Array[];
+  /** Per column of the table; null for one without an `_old_` twin. */
+  readonly #oldPositions: readonly (Int32Array | null)[];
+  readonly #identityColumns: ReadonlySet<number> | null;
   readonly #unchanged = new Map<number, string[]>();
   readonly #schemaName: Uint8Array;
   readonly #tableName: Uint8Array;
 
-  constructor(table: StreamTable, file: TableFile) {
+  constructor(relation: StreamRelation, file: TableFile) {
+    const { table } = relation;
     this.file = file;
-    this.#table = table;
-    this.#oldPlans = oldPlanIndexes(table);
+    this.#relation = relation;
+    const oldPlans = oldPlanIndexes(table);
     const { chunks } = file.writer;
     const exactIndex = table.columns.length + ownColumns.length;
     this.#exact = new ExactColumn(chunks[exactIndex]!);
@@ -104,13 +120,16 @@ export class TableRowEncoder {
       chunk: chunks[index]!,
       encode: plan.encode,
     }));
-    this.#oldColumns = this.#oldPlans.map((planIndex, index) => ({
+    this.#oldColumns = oldPlans.map((planIndex, index) => ({
       name: `_old_${table.columns[planIndex]!.source.name}`,
       chunk: chunks[exactIndex + 1 + index]!,
       encode: table.columns[planIndex]!.encode,
     }));
-    this.#positions = table.columns.map(() => new Int32Array(SLICE_ROWS));
-    this.#oldPositions = this.#oldPlans.map(() => new Int32Array(SLICE_ROWS));
+    this.#positions = scratchPositions(0, table.columns.length);
+    const old = scratchPositions(table.columns.length, oldPlans.length);
+    this.#oldPositions = table.columns.map((_, index) => old[oldPlans.indexOf(index)] ?? null);
+    // Without a key the whole row is the identity.
+    this.#identityColumns = relation.consolidation === "identity" ? new Set(relation.keyColumns) : null;
     this.#schemaName = new TextEncoder().encode(table.schema);
     this.#tableName = new TextEncoder().encode(table.name);
   }
@@ -124,7 +143,6 @@ export class TableRowEncoder {
 
   /** Encodes rows[from, to), at most SLICE_ROWS; a promise means that the file wants the caller to wait. */
   encode(
-    relation: StreamRelation,
     rows: PendingRows,
     from: number,
     to: number,
@@ -132,9 +150,10 @@ export class TableRowEncoder {
     arena: Arena,
   ): Promise<void> | undefined {
     const count = to - from;
+    const oldPositions = this.#oldPositions.filter((positions) => positions !== null);
     for (const positions of this.#positions) positions.fill(CELL_NULL, 0, count);
-    for (const positions of this.#oldPositions) positions.fill(CELL_NULL, 0, count);
-    for (let row = 0; row < count; row++) this.#locate(relation, rows, from + row, row, arena);
+    for (const positions of oldPositions) positions.fill(CELL_NULL, 0, count);
+    for (let row = 0; row < count; row++) this.#locate(rows, from + row, row, arena);
     // Only now: locating may have moved the arena's bytes.
     const cells: Cells = { bytes: arena.bytes, view: arena.view, positions: new Int32Array(0), count };
     for (let index = 0; index < this.#columns.length; index++) {
@@ -142,63 +161,54 @@ export class TableRowEncoder {
       this.#exact.encode(this.#columns[index]!, cells);
     }
     for (let index = 0; index < this.#oldColumns.length; index++) {
-      cells.positions = this.#oldPositions[index]!;
+      cells.positions = oldPositions[index]!;
       this.#exact.encode(this.#oldColumns[index]!, cells);
     }
     this.#appendOwn(rows, from, to, transactions);
     this.#exact.endRows(count);
+    // Rows come in commit order.
+    if (this.file.writer.rowCount === 0) this.lsnStart = lsnOf(transactions, rows.transactions[from]!);
+    this.lsnEnd = lsnOf(transactions, rows.transactions[to - 1]!);
     return this.file.writer.endRows(count);
   }
 
-  #locate(relation: StreamRelation, rows: PendingRows, index: number, row: number, arena: Arena): void {
+  #locate(rows: PendingRows, index: number, row: number, arena: Arena): void {
     const newTuple = rows.newTuples[index]!;
     const oldTuple = rows.oldTuples[index]!;
     if (newTuple >= 0) {
-      this.#locateTuple(relation, newTuple, row, arena, this.#positions, null);
+      this.#locateTuple(newTuple, row, arena, this.#positions, null);
     } else if (rows.operations[index] === OPERATION_DELETE) {
-      // The identity stands in the table's own columns too; without a key the whole row is the identity.
-      const keys = relation.consolidation === "identity" ? relation.keyColumns : null;
-      this.#locateTuple(relation, oldTuple, row, arena, this.#positions, keys);
+      // The identity stands in the table's own columns too.
+      this.#locateTuple(oldTuple, row, arena, this.#positions, this.#identityColumns);
     }
-    if (oldTuple >= 0) this.#locateOld(relation, oldTuple, row, arena);
+    if (oldTuple >= 0) this.#locateTuple(oldTuple, row, arena, this.#oldPositions, null);
   }
 
-  /** Notes where each column's value is; `only`: relation columns to take, null for all. */
+  /** Notes where each column's value is; `only`: columns to take, null for all. */
   #locateTuple(
-    relation: StreamRelation,
     tuple: number,
     row: number,
     arena: Arena,
-    positions: readonly Int32Array[],
-    only: Int32Array | null,
+    positions: readonly (Int32Array | null)[],
+    only: ReadonlySet<number> | null,
   ): void {
     let at = firstColumn(tuple);
-    for (let column = 0; column < relation.columnCount; column++) {
-      const plan = relation.planOf[column]!;
+    for (let column = 0; column < positions.length; column++) {
       const end = nextColumn(arena.view, at);
-      if (plan >= 0 && (only === null || only.includes(column))) {
-        positions[plan]![row] = this.#locateValue(plan, row, at, arena);
+      const target = positions[column]!;
+      if (target !== null && (only === null || only.has(column))) {
+        target[row] = this.#locateValue(column, row, columnValue(arena.view, at), arena);
       }
       at = end;
     }
   }
 
-  #locateOld(relation: StreamRelation, tuple: number, row: number, arena: Arena): void {
-    let at = firstColumn(tuple);
-    for (let column = 0; column < relation.columnCount; column++) {
-      const plan = relation.planOf[column]!;
-      const end = nextColumn(arena.view, at);
-      const old = plan < 0 ? -1 : this.#oldPlans.indexOf(plan);
-      if (old >= 0) this.#oldPositions[old]![row] = this.#locateValue(plan, row, at, arena);
-      at = end;
-    }
-  }
-
   /** The position of the value at its kind byte. A value that came as text and has a family becomes binary here. */
-  #locateValue(plan: number, row: number, at: number, arena: Arena): number {
+  #locateValue(column: number, row: number, at: number, arena: Arena): number {
     const kind = arena.view.getUint8(at);
     if (kind === tupleKind.null) return CELL_NULL;
-    const { source, binary, parse } = this.#table.columns[plan]!;
+    const { table } = this.#relation;
+    const { source, binary, parse } = table.columns[column]!;
     if (kind === tupleKind.unchanged) {
       const names = this.#unchanged.get(row);
       if (names) names.push(source.name);
@@ -209,7 +219,7 @@ export class TableRowEncoder {
     if (!binary) {
       throw new PgFloError(
         "NEEDS_TEXT",
-        `stream, ${this.#table.schema}.${this.#table.name}, column ${source.name} of type ${source.typeName} came in binary`,
+        `stream, ${table.schema}.${table.name}, column ${source.name} of type ${source.typeName} came in binary`,
       );
     }
     const length = arena.view.getInt32(at + 1);
@@ -222,7 +232,7 @@ export class TableRowEncoder {
   }
 
   #appendOwn(rows: PendingRows, from: number, to: number, transactions: TransactionColumns): void {
-    const first = this.#table.columns.length;
+    const first = this.#relation.table.columns.length;
     const leaf = (index: number) => this.file.writer.chunks[first + index]!.leaf;
     appendOperations(leaf(0), rows.operations, from, to);
     appendOfTransactions(leaf(1), transactions.lsn, rows.transactions, from, to);
@@ -234,4 +244,8 @@ export class TableRowEncoder {
     for (let row = 0; row < to - from; row++) appendNames(leaf(7), this.#unchanged.get(row));
     this.#unchanged.clear();
   }
+}
+
+function lsnOf({ lsn: { high, low } }: TransactionColumns, transaction: number): Lsn {
+  return lsn((BigInt(high[transaction]! >>> 0) << 32n) | BigInt(low[transaction]! >>> 0));
 }
