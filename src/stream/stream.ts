@@ -137,10 +137,17 @@ export class Stream {
     if (this.#failure !== null) throw this.#failure;
   }
 
-  /** From now on the changes of these tables are held: the slot that decides their cut is asked for after this call. */
-  awaitCut(tableIds: ReadonlySet<number>): StreamTable[] {
-    const tables = [...this.#options.tables.values()].filter((table) => tableIds.has(table.tableId));
-    for (const table of tables) table.cut = "awaited";
+  /**
+   * From now on the changes of these tables are held: the slot that decides their cut is asked for after this call.
+   * Given are table ids and the generation that the cut is for: a table that is copied again has a new one, and files
+   * of the old would be refused.
+   */
+  awaitCut(generations: ReadonlyMap<number, number>): StreamTable[] {
+    const tables = [...this.#options.tables.values()].filter((table) => generations.has(table.tableId));
+    for (const table of tables) {
+      table.cut = "awaited";
+      table.generation = generations.get(table.tableId)!;
+    }
     return tables;
   }
 
@@ -161,7 +168,9 @@ export class Stream {
     this.#flushNow = true;
   }
 
-  #takeCut({ tables, cut, resolve, reject }: NewCut): void {
+  #takeCut({ tables: awaited, cut, resolve, reject }: NewCut): void {
+    // A table that failed meanwhile gets no cut: its changes are dropped.
+    const tables = awaited.filter((table) => table.cut === "awaited");
     for (const table of tables) table.cut = cut;
     this.#close();
     // A batch of their own: the tuples of held changes lie in another arena.
@@ -248,8 +257,7 @@ export class Stream {
   }
 
   #resetArena(): void {
-    const { arena, inTransaction } = this.#reader;
-    if (!inTransaction && this.#batch.pendingRows === 0 && this.#encodingCount === 0) arena.reset();
+    if (this.#batch.pendingRows === 0 && this.#encodingCount === 0) this.#reader.releaseCommitted();
   }
 
   #batchDue(): boolean {
@@ -261,10 +269,14 @@ export class Stream {
 
   #tick(): void {
     if (this.#failure !== null) return;
-    this.#takeNewCuts();
-    if (this.#closingCount > 0) return;
-    if (this.#batchDue()) this.#close();
-    else if (this.#batch.empty) this.#noteIdlePosition();
+    try {
+      this.#takeNewCuts();
+      if (this.#closingCount > 0) return;
+      if (this.#batchDue()) this.#close();
+      else if (this.#batch.empty) this.#noteIdlePosition();
+    } catch (error) {
+      this.#fail(error); // thrown out of a timer it would end the process
+    }
   }
 
   /** Closes the open batch: what comes next belongs to another one. */
@@ -290,6 +302,7 @@ export class Stream {
   }
 
   async #makeDurable({ batch, arena, number, position, cut }: ClosedBatch, before: Promise<void>): Promise<void> {
+    let asked = false;
     try {
       this.#encodingCount++;
       await batch.encodePending(arena).finally(() => this.#encodingCount--);
@@ -297,10 +310,12 @@ export class Stream {
       const files = await batch.finish();
       await before;
       await this.#failures;
+      asked = true;
       await this.#options.commits.batch(number, position, files, cut);
       this.#options.progress.batchCount++;
     } catch (error) {
       // Files of a commit whose outcome is not known must stay: they may be in the manifest. Orphans go by age.
+      if (!asked) await batch.abort();
       throw toStreamError(error, number);
     }
   }

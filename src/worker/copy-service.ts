@@ -79,9 +79,12 @@ export class CopyService {
   /** A temporary slot's snapshot. Tables without a cut get its consistent point, with the stream watching. */
   async #newSnapshot(waiting: readonly Table[], signal: AbortSignal): Promise<HeldSnapshot> {
     const { config, log } = this.#options;
-    const again = await this.#prepareResume(waiting.filter((table) => table.state === "copying"));
-    const pending = [...waiting.filter((table) => table.state === "pending"), ...again];
-    const streamed = new Set(pending.filter((table) => table.stream !== null).map((table) => table.tableId));
+    await this.#prepareResume(waiting.filter((table) => table.state === "copying"));
+    // Read again: a table that begins anew has another generation, which the stream must know.
+    const pending = (await readTables(this.#options.db, config.group)).filter((table) => table.state === "pending");
+    const streamed = new Map(
+      pending.filter((table) => table.stream !== null).map((table) => [table.tableId, table.generation]),
+    );
     const stream = streamed.size > 0 ? await this.#options.stream.running(signal) : null;
     const awaited = stream?.awaitCut(streamed) ?? [];
     log.info("creating a snapshot, which waits for the transactions that run now", { tables: waiting.length });
@@ -104,21 +107,18 @@ export class CopyService {
   }
 
   /** Tables whose copy was begun under a snapshot that is gone: those that cannot go on under another begin anew. */
-  async #prepareResume(copying: readonly Table[]): Promise<Table[]> {
-    if (copying.length === 0) return [];
+  async #prepareResume(copying: readonly Table[]): Promise<void> {
+    if (copying.length === 0) return;
     const { config, db, log, storage } = this.#options;
-    return this.#onSource(async (source) => {
+    await this.#onSource(async (source) => {
       const measured = await measureHeaps(source, await this.#heapsOf(source, copying));
       const stored = await planStored(db, config.group);
-      const again: Table[] = [];
       for (const table of copying) {
         const reason = resumable(table, measured.get(table.tableId) ?? [], stored.get(table.tableId) ?? []);
         if (reason === null) continue;
         log.info("the copy of this table begins anew", { table: `${table.schema}.${table.name}`, reason });
         for (const path of (await copyAgain(db, config.group, table.tableId)) ?? []) await storage.remove(path);
-        again.push(table);
       }
-      return again;
     });
   }
 
