@@ -5,11 +5,11 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { startPostgres, type TestDatabase } from "../test/support/postgres.ts";
 import { connectionEnvironment, findTools, type PostgresTools } from "../test/support/tools.ts";
 import { type Measured, measure, median, megabytes, seconds } from "./support/measured-process.ts";
+import { buildPackage } from "./support/package.ts";
 import { type BenchTable, benchTables, fillStatements } from "./support/tables.ts";
 
 const { values: options } = parseArgs({
@@ -20,7 +20,6 @@ const { values: options } = parseArgs({
   },
 });
 const runs = Number(options.runs);
-const binary = fileURLToPath(new URL("../bin/pg-flo.js", import.meta.url));
 const settings = { shared_buffers: "2GB", max_wal_size: "16GB", autovacuum: "off", wal_level: "logical" };
 
 interface CopyRun extends Measured {
@@ -118,6 +117,8 @@ async function benchTable(
   await database.client.query(`drop table ${table.name}`);
 }
 
+await using built = await buildPackage();
+const { binary } = built;
 const tools = await findTools();
 await using server = await startPostgres({ settings });
 await using database = await server.createDatabase("bench");

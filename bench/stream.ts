@@ -4,11 +4,11 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { startPostgres, type TestDatabase } from "../test/support/postgres.ts";
 import { connectionEnvironment, findTools, type PostgresTools } from "../test/support/tools.ts";
 import { type Measured, measure, median, megabytes, seconds } from "./support/measured-process.ts";
+import { buildPackage } from "./support/package.ts";
 import { benchTables, fillStatements } from "./support/tables.ts";
 
 const { values: options } = parseArgs({
@@ -21,7 +21,6 @@ const { values: options } = parseArgs({
 const runs = Number(options.runs);
 const changes = Number(options.changes);
 const perTransaction = Number(options["per-transaction"]);
-const binary = fileURLToPath(new URL("../bin/pg-flo.js", import.meta.url));
 const table = benchTables.find(({ name }) => name === "ten")!;
 const settings = {
   shared_buffers: "2GB",
@@ -89,6 +88,8 @@ function drain(
   });
 }
 
+await using built = await buildPackage();
+const { binary } = built;
 const tools = await findTools();
 await using server = await startPostgres({ settings });
 await using database = await server.createDatabase("bench");

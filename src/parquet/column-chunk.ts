@@ -8,6 +8,7 @@ import {
   levelBytes,
   type PageFigures,
   pageFigures,
+  plainBounds,
   plainPageBody,
 } from "./page.ts";
 import type { ParquetColumn } from "./schema.ts";
@@ -89,15 +90,15 @@ export class ColumnChunk {
   #closePage(): void {
     const { leaf } = this;
     this.#closedBytes += leaf.valueBytes;
-    const figures = pageFigures(this.column, leaf);
     if (this.#dictionary) {
       const indices = this.#dictionary.indices(leaf);
       if (indices) {
-        this.#addDictionaryPage(this.#dictionary, figures, indices);
+        this.#addDictionaryPage(this.#dictionary, indices);
         return;
       }
       this.#leaveDictionary(this.#dictionary);
     }
+    const figures = pageFigures(leaf, plainBounds(this.column, leaf));
     const body = plainPageBody(this.column, leaf);
     this.#pages.push({ figures, finished: this.#finish(figures, "plain", body) });
     if (body.buffer === leaf.bytes.buffer) this.#handOver();
@@ -113,7 +114,8 @@ export class ColumnChunk {
     this.leaf.restart(buffers.take(this.leaf.nextLength));
   }
 
-  #addDictionaryPage(builder: DictionaryBuilder, figures: PageFigures, indices: Indices): void {
+  #addDictionaryPage(builder: DictionaryBuilder, indices: Indices): void {
+    const figures = pageFigures(this.leaf, builder.bounds(this.column.type, indices));
     const levels = levelBytes(this.leaf);
     const body = builder.pageBody(levels, indices);
     this.#dictionaryPages.push({ figures, levels, indices, finished: this.#finish(figures, "dictionary", body) });

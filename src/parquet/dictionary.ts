@@ -4,6 +4,7 @@
 import { LEVEL_HEADROOM_BYTES, type LeafBuffer } from "./leaf-buffer.ts";
 import { maxRleBytes, writeRle } from "./rle.ts";
 import type { ValueType } from "./schema.ts";
+import { type PageBounds, pageBounds } from "./statistics.ts";
 
 const MAX_DICTIONARY_BYTES = 1024 * 1024;
 const MAX_DICTIONARY_VALUES = 1 << 16;
@@ -68,10 +69,14 @@ export class DictionaryBuilder {
     const indices = new Int32Array(valueCount);
     const countBefore = this.#count;
     let at = LEVEL_HEADROOM_BYTES;
+    let index = 0;
     for (let i = 0; i < valueCount; i++) {
       const size = this.#width === 0 ? 4 + view.getUint32(at, true) : this.#width;
-      const index = this.#find(bytes, view, at, size);
-      if (index < 0) return null;
+      // Values come in runs (a transaction's LSN, a table's name): then there is nothing to look up.
+      if (i === 0 || !this.#equals(index, bytes, view, at, size)) {
+        index = this.#find(bytes, view, at, size);
+        if (index < 0) return null;
+      }
       indices[i] = index;
       at += size;
       if (i === PROBE_VALUES && this.#count - countBefore > PROBE_VALUES * PROBE_NEW) return null;
@@ -80,6 +85,24 @@ export class DictionaryBuilder {
     this.#indexBytes += 1 + Math.ceil((valueCount * this.#bitWidth()) / 8);
     if (this.#end + this.#indexBytes >= this.#plainBytes * WORTH_IT) return null;
     return narrow(indices, this.#count);
+  }
+
+  /** Bounds of a page with these indices: only its distinct values are compared. */
+  bounds(type: ValueType, indices: Indices): PageBounds {
+    const used = new Uint8Array(this.#count);
+    for (let i = 0; i < indices.length; i++) used[indices[i]!] = 1;
+    const values = new Uint8Array(this.#end);
+    let end = 0;
+    let count = 0;
+    for (let index = 0; index < this.#count; index++) {
+      if (used[index] === 0) continue;
+      const start = this.#starts[index]!;
+      const size = this.#sizeOf(index);
+      values.set(this.#values.subarray(start, start + size), end);
+      end += size;
+      count++;
+    }
+    return pageBounds(type, values, 0, end, count);
   }
 
   /** Body of a data page: levels, the bit width, the indices. */

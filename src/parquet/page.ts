@@ -18,14 +18,19 @@ export interface PageFigures {
   readonly bounds: PageBounds;
 }
 
-/** What the page index and the footer say of the page's values. Called before the values are packed. */
-export function pageFigures(column: ParquetColumn, leaf: LeafBuffer): PageFigures {
+/** What the page index and the footer say of the page's values. */
+export function pageFigures(leaf: LeafBuffer, bounds: PageBounds): PageFigures {
   return {
     rowCount: leaf.rowCount,
     entryCount: leaf.entryCount,
     nullCount: leaf.entryCount - leaf.valueCount,
-    bounds: pageBounds(column.type, leaf.bytes, LEVEL_HEADROOM_BYTES, leaf.end, leaf.valueCount),
+    bounds,
   };
+}
+
+/** Bounds of the page's PLAIN values, before they are packed. */
+export function plainBounds(column: ParquetColumn, leaf: LeafBuffer): PageBounds {
+  return pageBounds(column.type, leaf.bytes, LEVEL_HEADROOM_BYTES, leaf.end, leaf.valueCount);
 }
 
 /** The page's levels and PLAIN values. The result lies in the leaf's own buffer when the levels fit into its headroom. */
