@@ -2,6 +2,7 @@
 // A session ends when a lease is lost or a table's definition changed, and the next one begins with discovery.
 import type { Pool } from "pg";
 import { systemClock } from "../base/clock.ts";
+import type { ConnectionConfig } from "../base/connection-config.ts";
 import { PgFloError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { formatLsn, type Lsn, parseLsn } from "../base/lsn.ts";
@@ -104,7 +105,7 @@ async function runSession(options: SessionOptions, signal: AbortSignal): Promise
   let workerId: string | null = null;
   try {
     const discovery = await discover(source, config);
-    const metadataAtSource = config.metadata.host === config.source.host && config.metadata.port === config.source.port;
+    const metadataAtSource = sameDatabase(config.metadata, config.source);
     if (!options.start.checked) await refuseFindings(source, config, discovery.selection, metadataAtSource, log);
     options.start.checked = true;
     if (options.untilCaughtUp) options.start.mark ??= await writeMark(config);
@@ -143,6 +144,10 @@ async function runSession(options: SessionOptions, signal: AbortSignal): Promise
     if (workerId !== null) await releaseQuietly(db, workerId, log);
     await source.end();
   }
+}
+
+function sameDatabase(a: ConnectionConfig, b: ConnectionConfig): boolean {
+  return a.host === b.host && a.port === b.port && a.database === b.database;
 }
 
 // A lease that cannot be given back runs out by itself; what ended the session matters more.
