@@ -107,7 +107,12 @@ function rangeName(range: RangeCopy): string {
 
 /** `ctid` bounds make a TID range scan (PostgreSQL 14+); values without a binary decoder come as text. */
 export function rangeSql(range: RangeCopy): string {
-  const columns = range.columns.map(({ source, binary }) => `${quoteIdentifier(source.name)}${binary ? "" : "::text"}`);
+  const columns = range.columns.map(({ source, binary }) => {
+    const name = quoteIdentifier(source.name);
+    // As the type's output function prints it, which is what the stream carries: a cast may print something else
+    // (inet shows a full mask), and format makes '' of NULL.
+    return binary ? name : `case when ${name} is null then null else pg_catalog.format('%s', ${name}) end`;
+  });
   const bounds = [`ctid >= '(${range.blockFrom},0)'::tid`];
   if (range.blockTo !== null) bounds.push(`ctid < '(${range.blockTo},0)'::tid`);
   const heap = `${quoteIdentifier(range.heapSchema)}.${quoteIdentifier(range.heapName)}`;
