@@ -77,6 +77,29 @@ for (const version of [14, 15, 16, 17, 18] as const) {
       assert.equal(types.get(23)?.baseTypmod, -1);
     });
 
+    test("types tell their subtype, fields and extension, and money its scale", async () => {
+      await database.client.query(`create extension hstore; create type pair2 as (a int, "B b" numeric(10,2));
+        create table whole_row (x int, dropped text, y pair2[]); alter table whole_row drop column dropped;
+        create table has_whole_row (rows whole_row[])`);
+      const types = await readTypes(database.client);
+      const named = new Map([...types.values()].map((type) => [type.name, type]));
+      assert.equal(types.get(3904)?.subtypeOid, 23);
+      assert.equal(types.get(4451)?.subtypeOid, 3904);
+      assert.equal(types.get(23)?.subtypeOid, 0);
+      assert.equal(types.get(790)?.moneyScale, 2);
+      assert.deepEqual(named.get("pair2")?.fields, [
+        { name: "a", typeOid: 23, typmod: -1 },
+        { name: "B b", typeOid: 1700, typmod: 10 * 65536 + 2 + 4 },
+      ]);
+      assert.deepEqual(
+        named.get("whole_row")?.fields?.map(({ name }) => name),
+        ["x", "y"],
+      );
+      assert.equal(named.get("has_whole_row")?.fields, null, "nothing has a column of it");
+      assert.equal(named.get("hstore")?.extension, "hstore");
+      assert.equal(named.get("pair2")?.extension, null);
+    });
+
     test("odd names are kept as they are", async () => {
       const names = ['a "quoted".name', "UPPER lower", "select", "ünï ☃", longName];
       for (const name of names) {

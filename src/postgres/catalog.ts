@@ -19,6 +19,20 @@ export interface PgType {
   readonly baseOid: number;
   readonly baseTypmod: number;
   readonly hasSend: boolean;
+  /** Subtype of a range, range of a multirange, else 0. */
+  readonly subtypeOid?: number;
+  /** Attributes of a composite, in the order of its values; null for other types, and for rows of tables that no column has. */
+  readonly fields?: readonly TypeField[] | null;
+  /** The extension that the type belongs to. */
+  readonly extension?: string | null;
+  /** Of money: digits behind the point, which lc_monetary decides. Else null. */
+  readonly moneyScale?: number | null;
+}
+
+export interface TypeField {
+  readonly name: string;
+  readonly typeOid: number;
+  readonly typmod: number;
 }
 
 export interface SourceColumn {
@@ -144,12 +158,25 @@ export async function readTables(client: ClientBase): Promise<CatalogTable[]> {
 /** Every type of the database by OID, in one query. */
 export async function readTypes(client: ClientBase): Promise<Map<number, PgType>> {
   const { rows } = await client.query<PgType>(`
+    with used (oid) as (
+      select atttypid from pg_attribute where attnum > 0 and not attisdropped
+      union select typbasetype from pg_type union select rngsubtype from pg_range)
     select t.oid, format_type(t.oid, null) as name, n.nspname as schema, t.typname, t.typtype as kind,
       case when t.typsubscript = 'array_subscript_handler'::regproc and t.typlen = -1 then t.typelem else 0 end
         as "elementOid",
       t.typbasetype as "baseOid", case when t.typtype = 'd' then t.typtypmod else -1 end as "baseTypmod",
-      t.typsend <> 0 as "hasSend"
-    from pg_type t join pg_namespace n on n.oid = t.typnamespace`);
+      t.typsend <> 0 as "hasSend", coalesce(r.rngsubtype, m.rngtypid, 0)::oid as "subtypeOid", e.extname as extension,
+      case when t.oid = 'money'::regtype then scale(1::money::numeric) end as "moneyScale",
+      case when t.typtype = 'c' and (c.relkind = 'c' or t.oid in (select oid from used) or t.typarray in (select oid from used))
+        then coalesce((select json_agg(json_build_object('name', attname, 'typeOid', atttypid::int8, 'typmod', atttypmod)
+          order by attnum) from pg_attribute where attrelid = t.typrelid and attnum > 0 and not attisdropped), '[]')
+        end as fields
+    from pg_type t join pg_namespace n on n.oid = t.typnamespace
+      left join pg_class c on c.oid = t.typrelid
+      left join pg_range r on r.rngtypid = t.oid left join pg_range m on m.rngmultitypid = t.oid
+      left join pg_depend d on d.classid = 'pg_type'::regclass and d.objid = t.oid and d.deptype = 'e'
+        and d.refclassid = 'pg_extension'::regclass
+      left join pg_extension e on e.oid = d.refobjid`);
   return new Map(rows.map((row) => [row.oid, row]));
 }
 
