@@ -10,6 +10,14 @@ import type { StreamRelation, StreamTable } from "./stream-table.ts";
 import { PendingRows, SLICE_ROWS, streamFileColumns, TableRowEncoder } from "./table-rows.ts";
 import { grown } from "./transaction-store.ts";
 
+/**
+ * Columns of files that are open at once. Each has page buffers of tens of kilobytes however few its rows, so the files
+ * of a thousand tables would be gigabytes: above this a file is finished as soon as its pending rows are in it.
+ */
+const MAX_OPEN_COLUMNS = 4096;
+/** Files that are finished at the same time: each has a handle and its compressed pages. */
+const MAX_FINISHING_FILES = 16;
+
 /** Postgres counts time from 2000-01-01, Unix from 1970-01-01. */
 const POSTGRES_EPOCH_US = 946_684_800_000_000n;
 
@@ -38,8 +46,11 @@ export class Batch implements ConsolidatedRows {
   readonly #options: BatchOptions;
   readonly #tables = new Map<StreamRelation, TableBatch>();
   #fileCount = 0;
+  #openColumns = 0;
   #encoding: Promise<void> = Promise.resolve();
   readonly #finished: Promise<FinishedFile>[] = [];
+  /** Those of them that are not done. */
+  readonly #finishing = new Set<Promise<FinishedFile>>();
   // Columns of the transactions whose rows are pending.
   #transactionCount = 0;
   #lsn = halves(256);
@@ -53,6 +64,10 @@ export class Batch implements ConsolidatedRows {
 
   constructor(options: BatchOptions) {
     this.#options = options;
+  }
+
+  get tableCount(): number {
+    return this.#tables.size;
   }
 
   get empty(): boolean {
@@ -91,6 +106,7 @@ export class Batch implements ConsolidatedRows {
         if (wait) await wait;
       }
       batch.rows.count = 0;
+      if (this.#openColumns > MAX_OPEN_COLUMNS) await this.#finishInTurn(batch);
     }
     this.pendingRows = 0;
     this.#transactionCount = 0;
@@ -98,12 +114,13 @@ export class Batch implements ConsolidatedRows {
 
   /** Finishes every file. Pending rows must be encoded before. */
   async finish(): Promise<FinishedFile[]> {
-    for (const batch of this.#tables.values()) this.#finishFile(batch);
+    for (const batch of this.#tables.values()) await this.#finishInTurn(batch);
     return Promise.all(this.#finished);
   }
 
   /** Drops every file of the batch. */
   async abort(): Promise<void> {
+    await Promise.allSettled([this.#encoding]);
     for (const batch of this.#tables.values()) await batch.encoder?.file.abort();
     for (const outcome of await Promise.allSettled(this.#finished)) {
       if (outcome.status === "fulfilled") await this.#options.storage.remove(outcome.value.path);
@@ -128,8 +145,15 @@ export class Batch implements ConsolidatedRows {
     const { group, name, storage } = this.#options;
     const { table } = batch.relation;
     const path = streamFilePath(group, table.schema, table.name, this.#commitTime, name, this.#fileCount++);
-    batch.encoder = new TableRowEncoder(batch.relation, new TableFile(storage, path, streamFileColumns(table)));
+    const columns = streamFileColumns(table);
+    batch.encoder = new TableRowEncoder(batch.relation, new TableFile(storage, path, columns));
+    this.#openColumns += columns.length;
     return batch.encoder;
+  }
+
+  async #finishInTurn(batch: TableBatch): Promise<void> {
+    this.#finishFile(batch);
+    while (this.#finishing.size >= MAX_FINISHING_FILES) await Promise.race(this.#finishing);
   }
 
   #finishFile(batch: TableBatch): void {
@@ -137,6 +161,7 @@ export class Batch implements ConsolidatedRows {
     const { table } = batch.relation;
     if (!encoder) return;
     batch.encoder = null;
+    this.#openColumns -= streamFileColumns(table).length;
     const { lsnStart, lsnEnd } = encoder;
     const facts = {
       kind: "stream",
@@ -148,8 +173,11 @@ export class Batch implements ConsolidatedRows {
     const finished = encoder.file
       .finish(facts)
       .then((file) => ({ ...file, table, lsnStart, lsnEnd, inexactValues: encoder.inexactCount }));
-    finished.catch(() => encoder.file.abort()); // the failure itself is met by finish or abort
     this.#finished.push(finished);
+    this.#finishing.add(finished);
+    const done = () => this.#finishing.delete(finished);
+    // The failure itself is met by finish or abort; what cannot be dropped is an orphan, which goes by age.
+    finished.then(done, () => Promise.allSettled([encoder.file.abort()]).then(done));
   }
 
   #growTransactions(): void {

@@ -7,6 +7,7 @@ import {
   message,
   type NetRow,
   netRows,
+  relationOf,
   type Tuple,
   textTable,
   UNCHANGED,
@@ -20,13 +21,7 @@ const none = textTable(4, ["id", "v", "big"], { kind: "none" });
 const composite = textTable(5, ["v", "a", "w", "b"], { kind: "key", columns: ["a", "b"] });
 const tables = [keyed, full, keyless, none, composite];
 
-const relations = tables.map(({ oid, columns, identity }) =>
-  message.relation({
-    oid,
-    columns: columns.map(({ source }) => source.name),
-    replicaIdentity: identity.kind === "full" ? "f" : identity.kind === "key" ? "d" : "n",
-  }),
-);
+const relations = tables.map(relationOf);
 
 /** Rows of one transaction as [operation, row, old, sequence], of one table or with the table's OID in front. */
 function consolidated(changes: readonly (readonly number[])[]): NetRow[] {

@@ -20,6 +20,9 @@ import type { StreamTable } from "./stream-table.ts";
 
 /** Pending rows are encoded above this: their tuples fit into the processor's cache, or nearly. */
 const ENCODE_BYTES = 4 * 1024 * 1024;
+/** With many tables more is gathered for each, up to a limit: a table's share of little would be a file of its own. */
+const ENCODE_TABLE_BYTES = 64 * 1024;
+const MAX_ENCODE_BYTES = 64 * 1024 * 1024;
 const TICK_MS = 50;
 /** How long an idle stream waits before it writes its position down: a write is WAL of its own. */
 const IDLE_POSITION_MS = 10_000;
@@ -233,7 +236,8 @@ export class Stream {
       if (this.#closingCount > 0) return this.#waitAndClose();
       this.#close();
     }
-    if (this.#reader.arena.length < ENCODE_BYTES || this.#batch.pendingRows === 0) {
+    const gathered = Math.min(MAX_ENCODE_BYTES, Math.max(ENCODE_BYTES, this.#batch.tableCount * ENCODE_TABLE_BYTES));
+    if (this.#reader.arena.length < gathered || this.#batch.pendingRows === 0) {
       this.#resetArena();
       return undefined;
     }

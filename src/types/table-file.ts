@@ -33,6 +33,7 @@ export class TableFile {
   readonly path: string;
   readonly #storage: Storage;
   #sink: Promise<FileSink> | null = null;
+  #dropped = false;
 
   constructor(storage: Storage, path: string, columns: readonly ParquetColumn[]) {
     this.#storage = storage;
@@ -50,11 +51,14 @@ export class TableFile {
 
   /** Drops the file, in whatever state it is. */
   async abort(): Promise<void> {
+    this.#dropped = true;
     const [opened] = await Promise.allSettled([this.#sink]); // one that could not be created left nothing to drop
     if (opened.status === "fulfilled") await opened.value?.abort();
   }
 
   #open(): Promise<FileSink> {
+    // A row group that was on its way to the file would make it anew.
+    if (this.#dropped && this.#sink === null) return Promise.reject(new Error(`${this.path} was dropped`));
     this.#sink ??= this.#storage.create(this.path);
     return this.#sink;
   }

@@ -1,7 +1,7 @@
-// A log written by hand: pgoutput messages of tables of text columns, and what comes out of them, for pure tests of the
-// stream. Tuples are arrays of texts; null is NULL, UNCHANGED a TOASTed value that the log does not carry.
-import { type Lsn, lsn } from "../../src/base/lsn.ts";
-import type { ReplicaIdentity } from "../../src/postgres/catalog.ts";
+// A log written by hand: pgoutput messages, and what comes out of them, for pure tests of the stream. Tuples are arrays of
+// texts or bytes; null is NULL, UNCHANGED a TOASTed value that the log does not carry.
+import { LSN_ZERO, type Lsn, lsn } from "../../src/base/lsn.ts";
+import type { PgType, ReplicaIdentity, SourceColumn } from "../../src/postgres/catalog.ts";
 import { PgoutputParser } from "../../src/postgres/pgoutput.ts";
 import { tupleKind } from "../../src/postgres/tuple.ts";
 import type { Arena } from "../../src/stream/arena.ts";
@@ -14,7 +14,8 @@ import { planColumns } from "../../src/types/registry.ts";
 import { sourceColumn } from "./table-files.ts";
 
 export const UNCHANGED = Symbol("unchanged");
-export type Cell = string | null | typeof UNCHANGED;
+/** A text comes as text, bytes as binary. */
+export type Cell = string | Uint8Array | null | typeof UNCHANGED;
 export type Tuple = readonly Cell[];
 
 const TEXT_OID = 25;
@@ -25,11 +26,32 @@ export function textTable(
   oid: number,
   columns: readonly string[],
   identity: ReplicaIdentity,
-  cut: TableCut = lsn(0n),
+  cut: TableCut = LSN_ZERO,
 ): StreamTable {
   const source = columns.map((name, index) => sourceColumn(name, index + 1, TEXT_OID));
+  return { ...tableOf(oid, source, identity), cut };
+}
+
+/** A mirrored table of columns of any built-in type. */
+export function tableOf(
+  oid: number,
+  columns: readonly SourceColumn[],
+  identity: ReplicaIdentity,
+  types: ReadonlyMap<number, PgType> = new Map(),
+): StreamTable {
   const base = { tableId: oid, generation: 1, schemaVersion: 1, oid, schema: "public", name: `t${oid}` };
-  return { ...base, identity, columns: planColumns(source, new Map()), cut };
+  const wants = (column: string): boolean => columns.some(({ name }) => name === column);
+  return { ...base, ...{ wants }, identity, columns: planColumns(columns, types), cut: LSN_ZERO };
+}
+
+/** The Relation message of a table as it is registered. */
+export function relationOf({ oid, columns, identity }: StreamTable): number[] {
+  return message.relation({
+    oid,
+    columns: columns.map(({ source }) => source.name),
+    replicaIdentity: identity.kind === "full" ? "f" : identity.kind === "key" ? "d" : "n",
+    types: new Map(columns.map(({ source }) => [source.name, source])),
+  });
 }
 
 const int16 = (value: number): number[] => [(value >> 8) & 255, value & 255];
@@ -45,7 +67,7 @@ export interface SentRelation {
   readonly columns: readonly string[];
   readonly replicaIdentity: "d" | "n" | "f" | "i";
   /** By column name; text where it is missing. */
-  readonly typeOids?: Readonly<Record<string, number>>;
+  readonly types?: ReadonlyMap<string, { readonly typeOid: number; readonly typmod: number }>;
 }
 
 export const message = {
@@ -54,10 +76,13 @@ export const message = {
     ...[0x43, 0, ...int64(commitLsn), ...int64(commitLsn + 5n)],
     ...int64(START_TIME_US),
   ],
-  relation: ({ oid, columns, replicaIdentity, typeOids = {} }: SentRelation): number[] => [
+  relation: ({ oid, columns, replicaIdentity, types = new Map() }: SentRelation): number[] => [
     ...[0x52, ...int32(oid), ...text("public"), ...text(`t${oid}`), replicaIdentity.charCodeAt(0)],
     ...int16(columns.length),
-    ...columns.flatMap((name) => [0, ...text(name), ...int32(typeOids[name] ?? TEXT_OID), ...int32(-1)]),
+    ...columns.flatMap((name) => {
+      const { typeOid, typmod } = types.get(name) ?? { typeOid: TEXT_OID, typmod: -1 };
+      return [0, ...text(name), ...int32(typeOid), ...int32(typmod)];
+    }),
   ],
   insert: (oid: number, row: Tuple): number[] => [0x49, ...int32(oid), 0x4e, ...tupleBytes(row)],
   /** `old`: K for the identity, O for the whole row, or none. */
@@ -79,7 +104,8 @@ function tupleBytes(cells: Tuple): number[] {
     ...cells.flatMap((cell) => {
       if (cell === null) return [tupleKind.null];
       if (cell === UNCHANGED) return [tupleKind.unchanged];
-      return [tupleKind.text, ...int32(Buffer.byteLength(cell)), ...Buffer.from(cell)];
+      const kind = typeof cell === "string" ? tupleKind.text : tupleKind.binary;
+      return [kind, ...int32(Buffer.byteLength(cell)), ...Buffer.from(cell as string)];
     }),
   ];
 }
