@@ -9,11 +9,15 @@
 import type { ShownColumn } from "./mirror-table.ts";
 import { putOperations } from "./scan-sql.ts";
 
+// Written out, not named by a WINDOW clause: DuckDB takes a name for defined twice when one text has several views.
+const ofIdentity = "(PARTITION BY id ORDER BY lsn)";
+const runSoFar = "(PARTITION BY id, run ORDER BY lsn ROWS UNBOUNDED PRECEDING)";
+
 /** CTEs after those of `keyedSql`; the last is `filled`: start_id (identity of a live image) and the columns' values. */
 export function unchangedCtes(unchanged: readonly ShownColumn[]): readonly string[] {
   const carried = unchanged.map(
     (_, at) =>
-      `max(CASE WHEN put AND NOT coalesce(list_contains(unchanged, ${at + 1}), false) THEN lsn END) OVER run_so_far`,
+      `max(CASE WHEN put AND NOT coalesce(list_contains(unchanged, ${at + 1}), false) THEN lsn END) OVER ${runSoFar}`,
   );
   const images = unchanged.map((column) => `image.c${column.index}`).join(", ");
   const values = unchanged.map(
@@ -28,12 +32,10 @@ export function unchangedCtes(unchanged: readonly ShownColumn[]): readonly strin
   any_value(t.unchanged) AS unchanged, coalesce(bool_or(t.starts) FILTER (t.put), true) AS starts
   FROM touches t SEMI JOIN affected ON t.id IS NOT DISTINCT FROM affected.id GROUP BY t.id, t.lsn)`,
     // former_lsn: the image that stood here before; NULL: the copy's row, -1: none. run 0 began in the copy.
-    `runs AS MATERIALIZED (SELECT *, sum(starts::INTEGER) OVER identity AS run, lag(CASE WHEN put THEN lsn ELSE -1 END) OVER identity AS former_lsn
-  FROM steps WINDOW identity AS (PARTITION BY id ORDER BY lsn))`,
+    `runs AS MATERIALIZED (SELECT *, sum(starts::INTEGER) OVER ${ofIdentity} AS run, lag(CASE WHEN put THEN lsn ELSE -1 END) OVER ${ofIdentity} AS former_lsn FROM steps)`,
     // carried[n]: the last transaction of the run so far whose image has the n-th column.
-    `known AS MATERIALIZED (SELECT id, lsn, run, former_lsn, first_value(from_id) OVER run_so_far AS from_id,
-  first_value(lsn) OVER run_so_far AS start_lsn, [${carried.join(", ")}] AS carried
-  FROM runs WINDOW run_so_far AS (PARTITION BY id, run ORDER BY lsn ROWS UNBOUNDED PRECEDING))`,
+    `known AS MATERIALIZED (SELECT id, lsn, run, former_lsn, first_value(from_id) OVER ${runSoFar} AS from_id,
+  first_value(lsn) OVER ${runSoFar} AS start_lsn, [${carried.join(", ")}] AS carried FROM runs)`,
     // Where to look for what a run does not have: an image at (next_id, next_lsn), the copy (NULL) or nowhere (-1).
     `linked AS MATERIALIZED (SELECT k.id, k.lsn, k.carried, CASE WHEN k.run = 0 THEN k.id ELSE k.from_id END AS next_id,
   CASE WHEN k.run = 0 THEN NULL WHEN k.from_id IS NULL THEN -1 ELSE left_at.former_lsn END AS next_lsn
