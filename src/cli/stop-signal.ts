@@ -1,11 +1,19 @@
 // SIGTERM and SIGINT: the first asks for a clean end, the second ends the process at once.
 import type { Log } from "../base/log.ts";
 
+/** npm and npx pass on a Ctrl-C that the terminal has already sent to every process: both are one. */
+const SAME_KEYPRESS_MS = 200;
+
 /** Aborted by the first signal. What is not durable at a second one is repeated by the next start. */
 export function stopSignal(log: Log): AbortSignal {
   const stop = new AbortController();
+  let firstAt = 0;
   const onSignal = (name: NodeJS.Signals): void => {
-    if (stop.signal.aborted) process.exit(1);
+    if (stop.signal.aborted) {
+      if (performance.now() - firstAt < SAME_KEYPRESS_MS) return;
+      process.exit(1);
+    }
+    firstAt = performance.now();
     log.info(`${name}: finishing the batch and releasing the leases; once more to stop at once`);
     stop.abort();
   };
