@@ -4,6 +4,7 @@ import { LOG_LEVELS, type LogLevel } from "../base/log.ts";
 import { version } from "../base/version.ts";
 import { registerCheck } from "./check.ts";
 import type { CliContext, Register } from "./context.ts";
+import { registerDemo } from "./demo.ts";
 import { registerDrop } from "./drop.ts";
 import { EXIT_DONE, EXIT_FAILED, type FailureStyle, reportFailure } from "./failure.ts";
 import { registerInit } from "./init.ts";
@@ -20,6 +21,7 @@ const COMMANDS: readonly Register[] = [
   registerStatus,
   registerQuery,
   registerDrop,
+  registerDemo,
 ];
 
 /** Runs the process: command line in, exit code out. Called by bin/start.js. */

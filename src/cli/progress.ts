@@ -40,7 +40,8 @@ export function startProgress(
   return { log: clearingLog(log, () => terminal.post(clear)), stop };
 }
 
-function clearingLog(log: Log, clear: () => void): Log {
+/** The same log, which calls `clear` before each line. */
+export function clearingLog(log: Log, clear: () => void): Log {
   const level =
     (name: "debug" | "info" | "warn" | "error") =>
     (message: string, facts?: LogFacts): void => {

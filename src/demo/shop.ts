@@ -33,7 +33,7 @@ export const shopTables: readonly ShopTable[] = [
 
 /** A question for `pg-flo query`, which has the same answer at the source. */
 export const sampleQuery = `select c.country, count(*) as orders, sum(o.total) as turnover
-from shop.orders o join shop.customers c on c.id = o.customer_id group by all order by turnover desc limit 5`;
+from shop.orders o join shop.customers c on c.id = o.customer_id group by c.country order by turnover desc limit 5`;
 
 /** The sum over all customers that `runWorkload` never changes. */
 export const balanceInvariant = "select sum(balance) from shop.customers";

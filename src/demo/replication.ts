@@ -1,0 +1,99 @@
+// A worker and the application beside it, for the length of a demo. What fails in either ends the other and is thrown
+// by whatever is being waited for.
+import { setTimeout as sleep } from "node:timers/promises";
+import { PgFloError } from "../base/errors.ts";
+import type { Log } from "../base/log.ts";
+import { formatLsn, type Lsn } from "../base/lsn.ts";
+import type { Config } from "../config/config.ts";
+import { runWorker, streamLagMs, type WorkerFigures } from "../worker/worker.ts";
+import { runWorkload, type WorkloadCounts } from "./workload.ts";
+
+const POLL_MS = 20;
+const TRANSACTIONS_PER_SECOND = 200;
+const CATCH_UP_TIMEOUT_MS = 60_000;
+
+export class Replication implements AsyncDisposable {
+  readonly #stopWorker = new AbortController();
+  readonly #stopWorkload = new AbortController();
+  readonly #worker: Promise<void>;
+  readonly #workload: Promise<WorkloadCounts>;
+  readonly #failed: Promise<never>;
+  #figures: WorkerFigures | null = null;
+  #counts: WorkloadCounts | null = null;
+
+  /** Starts both. */
+  constructor(config: Config, log: Log) {
+    const onFigures = (figures: WorkerFigures) => {
+      this.#figures = figures;
+    };
+    const onTick = (counts: WorkloadCounts) => {
+      this.#counts = counts;
+    };
+    this.#worker = runWorker({ config, log, untilCaughtUp: false, onFigures }, this.#stopWorker.signal);
+    const options = { ratePerSecond: TRANSACTIONS_PER_SECOND, onTick };
+    this.#workload = runWorkload(config.source, this.#stopWorkload.signal, options);
+    const { promise, reject } = Promise.withResolvers<never>();
+    this.#worker.then(() => reject(new PgFloError("INTERNAL", "demo, worker, it ended by itself")), reject);
+    this.#workload.catch(reject);
+    promise.catch(() => {}); // heard by whoever waits next
+    this.#failed = promise;
+  }
+
+  /** The worker's live figures; null until it has any. */
+  get figures(): WorkerFigures | null {
+    return this.#figures;
+  }
+
+  /** Done so far. */
+  counted(): { readonly transactions: number; readonly changes: number; readonly lagMs: number } {
+    const stream = this.#figures?.stream;
+    return {
+      transactions: this.#counts?.transactions ?? 0,
+      changes: stream?.progress?.changeCount ?? 0,
+      lagMs: stream ? streamLagMs(stream) : 0,
+    };
+  }
+
+  /** Asks again and again; rejects when worker or application fail meanwhile. */
+  async until(done: () => boolean | Promise<boolean>): Promise<void> {
+    while (!(await Promise.race([done(), this.#failed]))) await sleep(POLL_MS);
+  }
+
+  /** Lets both go on for a while. */
+  async goOn(ms: number, signal: AbortSignal): Promise<void> {
+    const end = performance.now() + ms;
+    await this.until(() => signal.aborted || performance.now() >= end);
+  }
+
+  /** Waits for the transactions that run. */
+  async stopWorkload(): Promise<WorkloadCounts> {
+    this.#stopWorkload.abort();
+    return Promise.race([this.#workload, this.#failed]);
+  }
+
+  /** Waits until everything with a commit LSN below `mark` is durable, then stops the worker. */
+  async finish(mark: Lsn): Promise<{ readonly position: Lsn; readonly changes: number }> {
+    const deadline = performance.now() + CATCH_UP_TIMEOUT_MS;
+    const progress = () => this.#figures?.stream.progress ?? null;
+    await this.until(() => {
+      const { position = 0n, reached = 0n } = progress() ?? {};
+      if (position >= mark - 1n) return true;
+      if (performance.now() > deadline) {
+        const what = `demo, worker, is at ${formatLsn(position as Lsn)} and not at ${formatLsn(mark)} after ${CATCH_UP_TIMEOUT_MS / 1000} s`;
+        throw new PgFloError("INTERNAL", what);
+      }
+      if (reached >= mark - 1n) this.#figures?.stream.flush();
+      return false;
+    });
+    const { position, changeCount } = progress()!;
+    this.#stopWorker.abort();
+    await this.#worker;
+    return { position, changes: changeCount };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stopWorkload.abort();
+    this.#stopWorker.abort();
+    await Promise.allSettled([this.#worker, this.#workload]);
+  }
+}
