@@ -4,12 +4,15 @@
 import { Compressor } from "../src/parquet/compressor.ts";
 import { ParquetFileWriter } from "../src/parquet/file-writer.ts";
 import { LeafBuffer } from "../src/parquet/leaf-buffer.ts";
+import { leavesOf } from "../src/parquet/schema.ts";
 import { bpcharFamily, byteaFamily, jsonbFamily, textFamily } from "../src/types/bytes.ts";
 import { dateFamily, timeFamily, timestamptzFamily } from "../src/types/date-time.ts";
-import { type Cells, type Encode, type Family, InexactValues } from "../src/types/family.ts";
+import { type Cells, type Family, InexactValues } from "../src/types/family.ts";
 import { boolFamily, float4Family, float8Family, int4Family, int8Family, oidFamily } from "../src/types/fixed-width.ts";
-import { encodeList, parseList } from "../src/types/list.ts";
+import { parseList } from "../src/types/list.ts";
 import { numericFamily } from "../src/types/numeric.ts";
+import { encodeTree } from "../src/types/tree-encoder.ts";
+import { listTree, type TypeTree, treeColumn, valueTree } from "../src/types/type-tree.ts";
 import { uuidFamily } from "../src/types/uuid.ts";
 
 const valueCount = 1_000_000;
@@ -76,23 +79,22 @@ for (const subject of subjects) {
   console.log(`${subject.name.padEnd(48)} ${figures}`);
 }
 
-function encoderOf({ family, elementOid }: Subject): Encode {
-  return elementOid ? encodeList(family) : family.encode;
+function treeOf({ family, elementOid }: Subject): TypeTree {
+  return elementOid ? listTree(valueTree(family), elementOid) : valueTree(family);
 }
 
-function columnOf({ family, elementOid }: Subject) {
-  const column = { name: "c", fieldId: 1, type: family.type };
-  return elementOid ? { ...column, list: true, elementFieldId: 2 } : { ...column, list: false };
+function columnOf(subject: Subject) {
+  return treeColumn(treeOf(subject), "c", (path) => 1 + path.length);
 }
 
 function encodeOnly(subject: Subject, calls: readonly Cells[]): number {
-  const leaf = new LeafBuffer(columnOf(subject));
-  const encode = encoderOf(subject);
+  const leaves = leavesOf(columnOf(subject)).map((leaf) => new LeafBuffer(leaf));
+  const encode = encodeTree(treeOf(subject));
   const inexact = new InexactValues();
   const start = threadMs();
   for (let done = 0, call = 0; done < valueCount; done += cellCount, call++) {
-    encode(leaf, calls[call % distinctCalls]!, inexact);
-    if (call % 5 === 4) leaf.restart();
+    encode(leaves, calls[call % distinctCalls]!, inexact);
+    if (call % 5 === 4) for (const leaf of leaves) leaf.restart();
   }
   return millionPerSecond(threadMs() - start);
 }
@@ -104,12 +106,12 @@ async function whole(subject: Subject, calls: readonly Cells[]): Promise<{ threa
     createdBy: "pg-flo version 0.0.0 (build bench)",
     compressor: new Compressor(),
   });
-  const encode = encoderOf(subject);
+  const encode = encodeTree(treeOf(subject));
   const inexact = new InexactValues();
   const start = threadMs();
   const allStart = allMs();
   for (let done = 0, call = 0; done < valueCount; done += cellCount, call++) {
-    encode(writer.chunks[0]!.leaf, calls[call % distinctCalls]!, inexact);
+    encode(writer.columns[0]!, calls[call % distinctCalls]!, inexact);
     await writer.endRows(cellCount);
   }
   await writer.finish(new Map());

@@ -3,7 +3,6 @@ import { randomBytes } from "node:crypto";
 
 import { PgFloError } from "../base/errors.ts";
 import type { Lsn } from "../base/lsn.ts";
-import type { ColumnChunk } from "../parquet/column-chunk.ts";
 import { quoteIdentifier } from "../postgres/quote.ts";
 import type { RawConnection } from "../postgres/raw-connection.ts";
 import { copyFilePath } from "../storage/paths.ts";
@@ -141,13 +140,13 @@ class RangeOutput {
     const { group, schema, table, rangeNumber, columns } = this.#range;
     const path = copyFilePath(group, schema, table, rangeNumber, randomBytes(6).toString("hex"));
     this.#file = new TableFile(this.#storage, path, [...columns.map((plan) => plan.parquet), EXACT_COLUMN]);
-    const { chunks } = this.#file.writer;
+    const { columns: leaves } = this.#file.writer;
     this.#columns = columns.map((plan, index) => ({
       name: plan.source.name,
-      chunk: chunks[index] as ColumnChunk,
+      leaves: leaves[index]!,
       encode: plan.encode,
     }));
-    this.#exact = new ExactColumn(chunks[columns.length] as ColumnChunk);
+    this.#exact = new ExactColumn(leaves[columns.length]!);
   }
 
   /** Encodes the collected rows, whose bytes these are, and gives how many there were. */

@@ -1,4 +1,4 @@
-// One column of the row group that is being filled: closes pages as they fill up and sends them to the compressor.
+// One leaf column of the row group that is being filled: closes pages as they fill up and sends them to the compressor.
 import type { Compressor } from "./compressor.ts";
 import { DictionaryBuilder, type Indices } from "./dictionary.ts";
 import { LeafBuffer } from "./leaf-buffer.ts";
@@ -11,7 +11,7 @@ import {
   plainBounds,
   plainPageBody,
 } from "./page.ts";
-import type { ParquetColumn } from "./schema.ts";
+import type { Leaf } from "./schema.ts";
 
 const MAX_PAGE_BYTES = 1024 * 1024;
 const MAX_PAGE_ROWS = 20_000;
@@ -31,7 +31,7 @@ export interface DataPage {
 }
 
 export interface SealedChunk {
-  readonly column: ParquetColumn;
+  readonly leaf: Leaf;
   readonly dictionary: Promise<FinishedPage> | null;
   readonly pages: readonly DataPage[];
 }
@@ -43,83 +43,85 @@ interface DictionaryPage extends DataPage {
 }
 
 export class ColumnChunk {
-  readonly column: ParquetColumn;
-  readonly leaf: LeafBuffer;
+  /** The page that is being filled. */
+  readonly buffer: LeafBuffer;
+  readonly #leaf: Leaf;
   readonly #compressor: Compressor;
   #pages: DataPage[] = [];
   #dictionaryPages: DictionaryPage[] = [];
   #dictionary: DictionaryBuilder | null;
   #closedBytes = 0;
 
-  constructor(column: ParquetColumn, compressor: Compressor) {
-    this.column = column;
-    this.leaf = new LeafBuffer(column);
+  constructor(leaf: Leaf, compressor: Compressor) {
+    this.#leaf = leaf;
+    this.buffer = new LeafBuffer(leaf);
     this.#compressor = compressor;
-    this.#dictionary = DictionaryBuilder.for(column.type);
+    this.#dictionary = DictionaryBuilder.for(leaf.type);
   }
 
   /** Uncompressed bytes of the chunk so far. */
   get sizeBytes(): number {
-    return this.#closedBytes + this.leaf.valueBytes;
+    return this.#closedBytes + this.buffer.valueBytes;
   }
 
   /** To be called after values were appended. */
   closePageIfFull(): void {
-    const { valueBytes, rowCount, entryCount } = this.leaf;
+    const { valueBytes, rowCount, entryCount } = this.buffer;
     if (valueBytes >= MAX_PAGE_BYTES || rowCount >= MAX_PAGE_ROWS || entryCount >= MAX_PAGE_ENTRIES) this.#closePage();
   }
 
   /** Ends the chunk; the next values belong to the next row group. */
   seal(): SealedChunk {
-    if (this.leaf.rowCount > 0) this.#closePage();
+    if (this.buffer.rowCount > 0) this.#closePage();
     // A chunk of NULLs alone: some readers trip over an empty dictionary page.
     if (this.#dictionary?.valueCount === 0) this.#leaveDictionary(this.#dictionary);
     const builder = this.#dictionaryPages.length > 0 ? this.#dictionary : null;
     const sealed: SealedChunk = {
-      column: this.column,
+      leaf: this.#leaf,
       dictionary: builder && this.#finishDictionary(builder),
       pages: builder ? this.#dictionaryPages : this.#pages,
     };
     this.#pages = [];
     this.#dictionaryPages = [];
-    this.#dictionary = DictionaryBuilder.for(this.column.type);
+    this.#dictionary = DictionaryBuilder.for(this.#leaf.type);
     this.#closedBytes = 0;
     return sealed;
   }
 
   #closePage(): void {
-    const { leaf } = this;
-    this.#closedBytes += leaf.valueBytes;
+    const { buffer } = this;
+    const { type } = this.#leaf;
+    this.#closedBytes += buffer.valueBytes;
     if (this.#dictionary) {
-      const indices = this.#dictionary.indices(leaf);
+      const indices = this.#dictionary.indices(buffer);
       if (indices) {
         this.#addDictionaryPage(this.#dictionary, indices);
         return;
       }
       this.#leaveDictionary(this.#dictionary);
     }
-    const figures = pageFigures(leaf, plainBounds(this.column, leaf));
-    const body = plainPageBody(this.column, leaf);
+    const figures = pageFigures(buffer, plainBounds(type, buffer));
+    const body = plainPageBody(type, buffer);
     this.#pages.push({ figures, finished: this.#finish(figures, "plain", body) });
-    if (body.buffer === leaf.bytes.buffer) this.#handOver();
-    else leaf.restart();
+    if (body.buffer === buffer.bytes.buffer) this.#handOver();
+    else buffer.restart();
   }
 
-  // The compressor reads the leaf's buffer: the next page goes into another one.
+  // The compressor reads the page's buffer: the next page goes into another one.
   #handOver(): void {
     const { buffers } = this.#compressor;
-    const used = this.leaf.bytes;
+    const used = this.buffer.bytes;
     const free = (): void => buffers.give(used);
     this.#pages.at(-1)!.finished.then(free, free);
-    this.leaf.restart(buffers.take(this.leaf.nextLength));
+    this.buffer.restart(buffers.take(this.buffer.nextLength));
   }
 
   #addDictionaryPage(builder: DictionaryBuilder, indices: Indices): void {
-    const figures = pageFigures(this.leaf, builder.bounds(this.column.type, indices));
-    const levels = levelBytes(this.leaf);
+    const figures = pageFigures(this.buffer, builder.bounds(this.#leaf.type, indices));
+    const levels = levelBytes(this.buffer);
     const body = builder.pageBody(levels, indices);
     this.#dictionaryPages.push({ figures, levels, indices, finished: this.#finish(figures, "dictionary", body) });
-    this.leaf.restart();
+    this.buffer.restart();
   }
 
   // All or nothing: pages that went out with indices are made again from them.

@@ -7,7 +7,7 @@ import { column, type FileContent, MemorySink, types, writeParquet } from "../..
 import { readEverywhere, sameColumns, type Value } from "../../test/support/parquet-readers.ts";
 import { Compressor } from "./compressor.ts";
 import { ParquetFileWriter } from "./file-writer.ts";
-import type { ParquetColumn } from "./schema.ts";
+import { leavesOf, type ParquetColumn } from "./schema.ts";
 
 /** Writes, reads with every reader, and compares with what was written. */
 async function roundTrip(content: FileContent): Promise<Uint8Array<ArrayBuffer>> {
@@ -29,7 +29,8 @@ const allTypes = Object.entries(types).map(([name, type], index) => column(name,
 const allLists = Object.entries(types).map(([name, type], index) => column(name, index + 1, type, true));
 
 /** A value of the column's type that depends on `n`. */
-function sample({ type }: ParquetColumn, n: number): string {
+function sample(column: ParquetColumn, n: number): string {
+  const { type } = leavesOf(column)[0]!;
   if (type.physical === "BOOLEAN") return n % 3 === 0 ? "t" : "f";
   if (type.logical.kind === "string") return `é${n % 50}🚀`.repeat(n % 4);
   if (type.physical === "BYTE_ARRAY") return `x${Buffer.from(`${n % 60}`).toString("hex")}ff00`;
@@ -328,7 +329,7 @@ test("a page buffer that a huge value grew is not kept for later pages", async (
     compressor: new Compressor(),
   };
   const writer = new ParquetFileWriter(new MemorySink(), [column("t", 1, types.string)], options);
-  const { leaf } = writer.chunks[0]!;
+  const [leaf] = writer.columns[0]!;
   leaf.reserve(100_000_000);
   leaf.end += 100_000_000;
   new DataView(leaf.bytes.buffer).setUint32(leaf.end - 100_000_000, 99_999_996, true);
@@ -345,7 +346,7 @@ test("a sink that fails makes the writer fail, not the process", async () => {
   const writer = new ParquetFileWriter(sink, [column("n", 1, types.int32)], options);
   const append = async () => {
     for (let call = 0; call < 20; call++) {
-      const { leaf } = writer.chunks[0]!;
+      const [leaf] = writer.columns[0]!;
       leaf.reserveEntries(1000);
       leaf.definitions.fill(0, leaf.entryCount, leaf.entryCount + 1000);
       leaf.entryCount += 1000;

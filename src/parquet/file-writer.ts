@@ -5,7 +5,8 @@
 import { ColumnChunk, type SealedChunk } from "./column-chunk.ts";
 import type { Compressor } from "./compressor.ts";
 import { makePageIndex, type WrittenChunk, type WrittenRowGroup, writeFooter } from "./footer.ts";
-import type { ParquetColumn } from "./schema.ts";
+import type { LeafBuffer } from "./leaf-buffer.ts";
+import { leavesOf, type ParquetColumn } from "./schema.ts";
 
 const MAX_ROW_GROUP_ROWS = 1024 * 1024;
 /** Pages are gathered to pieces of this size before they go to the sink. */
@@ -26,10 +27,14 @@ export interface FileWriterOptions {
   readonly compressor: Compressor;
 }
 
+/** The leaves of one column, depth-first; most columns are one. Every leaf takes each row. */
+export type ColumnLeaves = readonly [LeafBuffer, ...LeafBuffer[]];
+
 export class ParquetFileWriter {
   /** In the order of the schema. Append the same rows to every column, then call `endRows`. */
-  readonly chunks: readonly ColumnChunk[];
-  readonly #columns: readonly ParquetColumn[];
+  readonly columns: readonly ColumnLeaves[];
+  readonly #chunks: readonly ColumnChunk[];
+  readonly #schema: readonly ParquetColumn[];
   readonly #sink: ByteSink;
   readonly #options: FileWriterOptions;
   readonly #compressor: Compressor;
@@ -44,10 +49,12 @@ export class ParquetFileWriter {
 
   constructor(sink: ByteSink, columns: readonly ParquetColumn[], options: FileWriterOptions) {
     this.#sink = sink;
-    this.#columns = columns;
+    this.#schema = columns;
     this.#options = options;
     this.#compressor = options.compressor;
-    this.chunks = columns.map((column) => new ColumnChunk(column, options.compressor));
+    const chunks = columns.map((column) => leavesOf(column).map((leaf) => new ColumnChunk(leaf, options.compressor)));
+    this.columns = chunks.map((ofColumn) => ofColumn.map((chunk) => chunk.buffer) as [LeafBuffer, ...LeafBuffer[]]);
+    this.#chunks = chunks.flat();
     this.#writing = this.#emit(MAGIC);
   }
 
@@ -63,7 +70,7 @@ export class ParquetFileWriter {
   /** PLAIN bytes of the row group that is filling. */
   get bufferedBytes(): number {
     let size = 0;
-    for (const chunk of this.chunks) size += chunk.sizeBytes;
+    for (const chunk of this.#chunks) size += chunk.sizeBytes;
     return size;
   }
 
@@ -74,8 +81,8 @@ export class ParquetFileWriter {
   endRows(count: number): Promise<void> | undefined {
     this.#rowCount += count;
     this.#groupRows += count;
-    for (const chunk of this.chunks) {
-      chunk.leaf.rowCount += count;
+    for (const chunk of this.#chunks) {
+      chunk.buffer.rowCount += count;
       chunk.closePageIfFull();
     }
     if (this.bufferedBytes >= this.#options.rowGroupBytes || this.#groupRows >= MAX_ROW_GROUP_ROWS) this.#endRowGroup();
@@ -90,7 +97,7 @@ export class ParquetFileWriter {
     const pageIndex = makePageIndex(this.#rowGroups, this.#offset);
     for (const bytes of pageIndex.pieces) await this.#emit(bytes);
     const { createdBy } = this.#options;
-    const footer = writeFooter(this.#columns, this.#rowGroups, pageIndex, this.#rowCount, keyValues, createdBy);
+    const footer = writeFooter(this.#schema, this.#rowGroups, pageIndex, this.#rowCount, keyValues, createdBy);
     const tail = new Uint8Array(footer.length + 8);
     tail.set(footer);
     new DataView(tail.buffer).setUint32(footer.length, footer.length, true);
@@ -100,7 +107,7 @@ export class ParquetFileWriter {
   }
 
   #endRowGroup(): void {
-    const sealed = this.chunks.map((chunk) => chunk.seal());
+    const sealed = this.#chunks.map((chunk) => chunk.seal());
     const rowCount = this.#groupRows;
     this.#groupRows = 0;
     this.#sealedGroups++;
@@ -139,7 +146,7 @@ export class ParquetFileWriter {
       await this.#emit(page.body);
     }
     return {
-      column: sealed.column,
+      leaf: sealed.leaf,
       figures: sealed.pages.map((page) => page.figures),
       locations,
       dictionaryOffset: sealed.dictionary ? start : null,

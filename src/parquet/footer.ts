@@ -1,7 +1,7 @@
 // What comes after the row groups: column and offset indexes, and FileMetaData.
 // Sources: parquet.thrift and https://github.com/apache/parquet-format/blob/master/PageIndex.md
 import { ENCODING_RLE_DICTIONARY, type PageFigures } from "./page.ts";
-import { leafPath, type ParquetColumn, physicalTypeId, writeSchema } from "./schema.ts";
+import { type Leaf, leavesOf, type ParquetColumn, physicalTypeId, writeSchema } from "./schema.ts";
 import { compareBounds, mergeBounds, type PageBounds } from "./statistics.ts";
 import { ThriftWriter } from "./thrift.ts";
 import { writableMax, writableMin } from "./written-bounds.ts";
@@ -19,7 +19,7 @@ export interface PageLocation {
 }
 
 export interface WrittenChunk {
-  readonly column: ParquetColumn;
+  readonly leaf: Leaf;
   readonly figures: readonly PageFigures[];
   readonly locations: readonly PageLocation[];
   readonly dictionaryOffset: number | null;
@@ -85,7 +85,7 @@ export function writeFooter(
   });
   thrift.binary(6, createdBy);
   // Without TYPE_ORDER for every leaf, min_value and max_value are undefined.
-  thrift.structList(7, columns, () => {
+  thrift.structList(7, columns.flatMap(leavesOf), () => {
     thrift.struct(1);
     thrift.end();
   });
@@ -94,7 +94,7 @@ export function writeFooter(
 
 // Null when some page has no bounds that may be told: the index is for all pages or none.
 function columnIndex(chunk: WrittenChunk): Uint8Array | null {
-  const { type } = chunk.column;
+  const { type } = chunk.leaf;
   const none = new Uint8Array(0);
   const mins: Uint8Array[] = [];
   const maxes: Uint8Array[] = [];
@@ -125,7 +125,7 @@ const ASCENDING = 1;
 const DESCENDING = 2;
 
 function boundaryOrder(chunk: WrittenChunk, mins: readonly Uint8Array[], maxes: readonly Uint8Array[]): number {
-  const { type } = chunk.column;
+  const { type } = chunk.leaf;
   const withValues = chunk.figures.flatMap(({ bounds }, page) => (bounds === "none" ? [] : [page]));
   let ascending = true;
   let descending = true;
@@ -185,9 +185,9 @@ function writeColumnChunk(thrift: ThriftWriter, chunk: WrittenChunk, pageIndex: 
 function writeColumnMetadata(thrift: ThriftWriter, chunk: WrittenChunk): void {
   const valueEncoding = chunk.dictionaryOffset === null ? ENCODING_PLAIN : ENCODING_RLE_DICTIONARY;
   const encodings = chunk.dictionaryOffset === null ? [ENCODING_PLAIN] : [ENCODING_PLAIN, ENCODING_RLE_DICTIONARY];
-  thrift.i32(1, physicalTypeId(chunk.column.type));
+  thrift.i32(1, physicalTypeId(chunk.leaf.type));
   thrift.i32List(2, [...encodings, ENCODING_RLE]);
-  thrift.binaryList(3, leafPath(chunk.column));
+  thrift.binaryList(3, chunk.leaf.path);
   thrift.i32(4, CODEC_ZSTD);
   thrift.i64(
     5,
@@ -211,7 +211,7 @@ function writeColumnMetadata(thrift: ThriftWriter, chunk: WrittenChunk): void {
 }
 
 function writeStatistics(thrift: ThriftWriter, chunk: WrittenChunk): void {
-  const { type } = chunk.column;
+  const { type } = chunk.leaf;
   thrift.i64(
     3,
     chunk.figures.reduce((total, figures) => total + figures.nullCount, 0),

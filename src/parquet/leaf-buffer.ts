@@ -3,7 +3,7 @@
 // PLAIN: https://github.com/apache/parquet-format/blob/master/Encodings.md#plain-plain--0
 
 import { MAX_BUFFER_BYTES } from "./page-buffers.ts";
-import { maxDefinitionLevel, type ParquetColumn } from "./schema.ts";
+import type { Leaf } from "./schema.ts";
 
 const FIRST_VALUE_BYTES = 16 * 1024;
 const FIRST_LEVELS = 1024;
@@ -12,7 +12,11 @@ const MAX_KEPT_LEVELS = 1024 * 1024;
 /** Room in front of the values for the definition levels of a flat page, so that both are compressed as one piece. */
 export const LEVEL_HEADROOM_BYTES = 8 * 1024;
 
-/** Position codes of cells: a NULL; in lists also an empty list and a NULL list. Any other position is a value's. */
+/**
+ * Position codes of cells. Any other position is a value's. A code is the definition level at which the entry ends,
+ * counted down from that of a value: -1 a NULL; in a list also -2 an empty list and -3 a NULL list; and so on, one for
+ * each optional or repeated node above.
+ */
 export const CELL_NULL = -1;
 export const CELL_EMPTY_LIST = -2;
 export const CELL_NULL_LIST = -3;
@@ -24,20 +28,20 @@ export class LeafBuffer {
   end = LEVEL_HEADROOM_BYTES;
   valueCount = 0;
 
-  /** One definition level per entry; an entry is a value, a NULL, or an empty or NULL list. */
+  /** One definition level per entry; an entry is a value, or where something above or itself is NULL or empty. */
   definitions = new Uint8Array(FIRST_LEVELS);
-  /** One repetition level per entry, only kept for lists. */
+  /** One repetition level per entry, only kept inside of lists and maps. */
   repetitions = new Uint8Array(0);
   entryCount = 0;
   rowCount = 0;
 
   /** Definition level of a value; a cell code c < 0 has level `present + c`. */
   readonly present: number;
-  readonly isList: boolean;
+  readonly maxRepetition: number;
 
-  constructor(column: ParquetColumn) {
-    this.present = maxDefinitionLevel(column);
-    this.isList = column.list;
+  constructor(leaf: Pick<Leaf, "maxDefinition" | "maxRepetition">) {
+    this.present = leaf.maxDefinition;
+    this.maxRepetition = leaf.maxRepetition;
   }
 
   get valueBytes(): number {
@@ -60,7 +64,7 @@ export class LeafBuffer {
       grown.set(this.definitions.subarray(0, this.entryCount));
       this.definitions = grown;
     }
-    if (this.isList && needed > this.repetitions.length) {
+    if (this.maxRepetition > 0 && needed > this.repetitions.length) {
       const grown = new Uint8Array(Math.max(this.repetitions.length * 2, needed));
       grown.set(this.repetitions.subarray(0, this.entryCount));
       this.repetitions = grown;

@@ -3,7 +3,7 @@
 import { crc32 } from "node:zlib";
 import { LEVEL_HEADROOM_BYTES, type LeafBuffer } from "./leaf-buffer.ts";
 import { maxRleBytes, writeRle, writeRun } from "./rle.ts";
-import type { ParquetColumn } from "./schema.ts";
+import type { ValueType } from "./schema.ts";
 import { type PageBounds, pageBounds } from "./statistics.ts";
 import { ThriftWriter } from "./thrift.ts";
 
@@ -29,13 +29,13 @@ export function pageFigures(leaf: LeafBuffer, bounds: PageBounds): PageFigures {
 }
 
 /** Bounds of the page's PLAIN values, before they are packed. */
-export function plainBounds(column: ParquetColumn, leaf: LeafBuffer): PageBounds {
-  return pageBounds(column.type, leaf.bytes, LEVEL_HEADROOM_BYTES, leaf.end, leaf.valueCount);
+export function plainBounds(type: ValueType, leaf: LeafBuffer): PageBounds {
+  return pageBounds(type, leaf.bytes, LEVEL_HEADROOM_BYTES, leaf.end, leaf.valueCount);
 }
 
 /** The page's levels and PLAIN values. The result lies in the leaf's own buffer when the levels fit into its headroom. */
-export function plainPageBody(column: ParquetColumn, leaf: LeafBuffer): Uint8Array<ArrayBuffer> {
-  const end = column.type.physical === "BOOLEAN" ? packBooleans(leaf) : leaf.end;
+export function plainPageBody(type: ValueType, leaf: LeafBuffer): Uint8Array<ArrayBuffer> {
+  const end = type.physical === "BOOLEAN" ? packBooleans(leaf) : leaf.end;
   const levels = levelBytes(leaf);
   if (levels.length > LEVEL_HEADROOM_BYTES) {
     const body = new Uint8Array(levels.length + end - LEVEL_HEADROOM_BYTES);
@@ -48,29 +48,35 @@ export function plainPageBody(column: ParquetColumn, leaf: LeafBuffer): Uint8Arr
   return leaf.bytes.subarray(start, end);
 }
 
-/** Repetition levels (lists only) and definition levels, each behind its length (data page V1). */
+/** Repetition levels (inside of lists only) and definition levels, each behind its length (data page V1). */
 export function levelBytes(leaf: LeafBuffer): Uint8Array<ArrayBuffer> {
-  const { entryCount } = leaf;
-  if (!leaf.isList && leaf.valueCount === entryCount) {
+  const { entryCount, present, maxRepetition } = leaf;
+  const definitionBits = bitsOf(present);
+  if (maxRepetition === 0 && leaf.valueCount === entryCount) {
     const run = new Uint8Array(16);
-    const end = writeRun(run, 4, 1, entryCount, 1);
+    const end = writeRun(run, 4, present, entryCount, definitionBits);
     new DataView(run.buffer).setUint32(0, end - 4, true);
     return run.subarray(0, end);
   }
-  const definitionBits = leaf.isList ? 2 : 1;
+  const repetitionBits = bitsOf(maxRepetition);
   const bytes = new Uint8Array(
-    8 + maxRleBytes(entryCount, definitionBits) + (leaf.isList ? maxRleBytes(entryCount, 1) : 0),
+    8 + maxRleBytes(entryCount, definitionBits) + (maxRepetition > 0 ? maxRleBytes(entryCount, repetitionBits) : 0),
   );
   const view = new DataView(bytes.buffer);
   let at = 0;
-  if (leaf.isList) {
-    const end = writeRle(bytes, at + 4, leaf.repetitions, entryCount, 1);
+  if (maxRepetition > 0) {
+    const end = writeRle(bytes, at + 4, leaf.repetitions, entryCount, repetitionBits);
     view.setUint32(at, end - at - 4, true);
     at = end;
   }
   const end = writeRle(bytes, at + 4, leaf.definitions, entryCount, definitionBits);
   view.setUint32(at, end - at - 4, true);
   return bytes.subarray(0, end);
+}
+
+/** The bit width of levels up to this one. */
+function bitsOf(maxLevel: number): number {
+  return 32 - Math.clz32(maxLevel);
 }
 
 /** PageHeader of a data page; `encoding` is of its values. */

@@ -9,7 +9,7 @@ import { planColumns } from "../types/registry.ts";
 import { openDuckDB } from "./duckdb.ts";
 import { queryFailed } from "./mirror.ts";
 import type { MirrorTable, MirrorVersion } from "./mirror-table.ts";
-import { readParquetSql } from "./scan-sql.ts";
+import { quoteName, readParquetSql } from "./scan-sql.ts";
 
 export interface ManifestTablesOptions {
   /** Stands before every path of the manifest: an absolute folder, or a URL. */
@@ -39,14 +39,26 @@ export async function manifestTables(manifest: Manifest, options: ManifestTables
 }
 
 /** The type that DuckDB reads from a column of our files. */
-export function duckdbType(column: Pick<ParquetColumn, "type" | "list">): string {
-  return column.list ? `${scalarType(column.type)}[]` : scalarType(column.type);
+export function duckdbType(column: ParquetColumn): string {
+  switch (column.kind) {
+    case "value":
+      return scalarType(column.type);
+    case "list":
+      return `${duckdbType(column.element)}[]`;
+    case "map":
+      return `MAP(${duckdbType(column.key)}, ${duckdbType(column.value)})`;
+    case "struct":
+      return `STRUCT(${column.fields.map((field) => `${quoteName(field.name)} ${duckdbType(field)}`).join(", ")})`;
+  }
 }
 
 function scalarType({ physical, logical }: ValueType): string {
   if (logical.kind === "string") return "VARCHAR";
   if (logical.kind === "decimal") return `DECIMAL(${logical.precision},${logical.scale})`;
+  if (logical.kind === "json") return "JSON";
+  if (logical.kind === "uuid") return "UUID";
   if (logical.kind === "date") return "DATE";
+  if (logical.kind === "time") return "TIME";
   if (logical.kind === "timestamp") return logical.utc ? "TIMESTAMP WITH TIME ZONE" : "TIMESTAMP";
   return plainTypes[physical];
 }

@@ -9,7 +9,7 @@ const int64: ValueType = { physical: "INT64", logical: { kind: "none" } };
 const timestamp: ValueType = { physical: "INT64", logical: { kind: "timestamp", utc: true } };
 
 function column(name: string, number: number, type: ValueType): ParquetColumn {
-  return { name, fieldId: OWN_FIELD_ID + number, type, list: false };
+  return { kind: "value", name, fieldId: OWN_FIELD_ID + number, type };
 }
 
 /** In file order; `_pg_flo_exact` comes after them. */
@@ -21,7 +21,7 @@ export const ownColumns: readonly ParquetColumn[] = [
   column("_pg_flo_timestamp", 5, timestamp),
   column("_pg_flo_schema", 6, string),
   column("_pg_flo_table", 7, string),
-  { ...column("_pg_flo_unchanged", 8, string), list: true, elementFieldId: OWN_FIELD_ID + 18 },
+  { kind: "list", name: "_pg_flo_unchanged", fieldId: OWN_FIELD_ID + 8, element: column("element", 18, string) },
 ];
 
 /** 64-bit values as halves, indexed by transaction: a bigint per row would be an allocation per row. */

@@ -3,9 +3,10 @@
 import { PgFloError } from "../base/errors.ts";
 import { LSN_ZERO, type Lsn, lsn } from "../base/lsn.ts";
 import { CELL_NULL } from "../parquet/leaf-buffer.ts";
+import type { ParquetColumn } from "../parquet/schema.ts";
 import { tupleKind } from "../postgres/tuple.ts";
 import type { Cells } from "../types/family.ts";
-import { oldColumn } from "../types/registry.ts";
+import { oldColumns } from "../types/registry.ts";
 import { type EncodedColumn, EXACT_COLUMN, ExactColumn } from "../types/row-encoder.ts";
 import type { TableFile } from "../types/table-file.ts";
 import type { Arena } from "./arena.ts";
@@ -33,8 +34,8 @@ export interface TransactionColumns {
 }
 
 /** The columns of a table's stream files: its own, pg-flo's, `_pg_flo_exact`, then `_old_` twins. */
-export function streamFileColumns(table: StreamTable): ReturnType<typeof oldColumn>[] {
-  const old = oldPlanIndexes(table).map((index) => oldColumn(table.columns[index]!));
+export function streamFileColumns(table: StreamTable): ParquetColumn[] {
+  const old = oldColumns(oldPlanIndexes(table).map((index) => table.columns[index]!));
   return [...table.columns.map((plan) => plan.parquet), ...ownColumns, EXACT_COLUMN, ...old];
 }
 
@@ -112,17 +113,17 @@ export class TableRowEncoder {
     this.file = file;
     this.#relation = relation;
     const oldPlans = oldPlanIndexes(table);
-    const { chunks } = file.writer;
+    const { columns: leaves } = file.writer;
     const exactIndex = table.columns.length + ownColumns.length;
-    this.#exact = new ExactColumn(chunks[exactIndex]!);
+    this.#exact = new ExactColumn(leaves[exactIndex]!);
     this.#columns = table.columns.map((plan, index) => ({
       name: plan.source.name,
-      chunk: chunks[index]!,
+      leaves: leaves[index]!,
       encode: plan.encode,
     }));
     this.#oldColumns = oldPlans.map((planIndex, index) => ({
       name: `_old_${table.columns[planIndex]!.source.name}`,
-      chunk: chunks[exactIndex + 1 + index]!,
+      leaves: leaves[exactIndex + 1 + index]!,
       encode: table.columns[planIndex]!.encode,
     }));
     this.#positions = scratchPositions(0, table.columns.length);
@@ -233,7 +234,7 @@ export class TableRowEncoder {
 
   #appendOwn(rows: PendingRows, from: number, to: number, transactions: TransactionColumns): void {
     const first = this.#relation.table.columns.length;
-    const leaf = (index: number) => this.file.writer.chunks[first + index]!.leaf;
+    const leaf = (index: number) => this.file.writer.columns[first + index]![0];
     appendOperations(leaf(0), rows.operations, from, to);
     appendOfTransactions(leaf(1), transactions.lsn, rows.transactions, from, to);
     appendNumbers(leaf(2), rows.sequences, from, to);

@@ -33,15 +33,23 @@ export class InexactValues {
 /** Appends all cells to the page. Throws PROTOCOL_VIOLATION for bytes that are not a value of the type. */
 export type Encode = (leaf: LeafBuffer, cells: Cells, inexact: InexactValues) => void;
 
-export interface Family {
+/** The same for a column of several leaves, in the order of its tree. */
+export type EncodeColumn = (leaves: readonly LeafBuffer[], cells: Cells, inexact: InexactValues) => void;
+
+/** A type's two forms. */
+export interface Codec {
   readonly name: string;
-  readonly type: ValueType;
-  /** From the type's binary wire format. */
-  readonly encode: Encode;
   /** A value's text output to its binary wire bytes: the text decoder is this, then `encode`. */
   readonly parse: (text: string) => Uint8Array;
   /** A value's binary wire bytes to its text output (DateStyle ISO, TimeZone UTC, extra_float_digits > 0). */
   readonly format: (bytes: Uint8Array, view: DataView, at: number, length: number) => string;
+}
+
+/** A type whose values are one value each in the file. */
+export interface Family extends Codec {
+  readonly type: ValueType;
+  /** From the type's binary wire format. */
+  readonly encode: Encode;
 }
 
 export function wrongLength(family: string, offset: number, length: number): PgFloError {

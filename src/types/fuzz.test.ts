@@ -5,10 +5,10 @@ import fc from "fast-check";
 import { cellsOf } from "../../test/support/table-files.ts";
 import { PgFloError } from "../base/errors.ts";
 import { LEVEL_HEADROOM_BYTES, LeafBuffer } from "../parquet/leaf-buffer.ts";
-import type { ParquetColumn } from "../parquet/schema.ts";
+import { leavesOf, type ParquetColumn } from "../parquet/schema.ts";
 import { bpcharFamily, byteaFamily, jsonbFamily, jsonFamily, textFamily } from "./bytes.ts";
 import { dateFamily, timeFamily, timestampFamily, timestamptzFamily } from "./date-time.ts";
-import { type Encode, type Family, InexactValues } from "./family.ts";
+import { type Family, InexactValues } from "./family.ts";
 import {
   boolFamily,
   float4Family,
@@ -18,8 +18,10 @@ import {
   int8Family,
   oidFamily,
 } from "./fixed-width.ts";
-import { encodeList, formatList, parseList } from "./list.ts";
+import { formatList, parseList } from "./list.ts";
 import { numericFamily } from "./numeric.ts";
+import { encodeTree } from "./tree-encoder.ts";
+import { listTree, type TypeTree, treeColumn, valueTree } from "./type-tree.ts";
 import { uuidFamily } from "./uuid.ts";
 
 interface Subject {
@@ -87,61 +89,63 @@ function damaged(valid: readonly Uint8Array[]): fc.Arbitrary<Uint8Array> {
 }
 
 /** True when the bytes were taken. The value ends where the buffer ends, so that reading on would show. */
-function encodes(encode: Encode, column: ParquetColumn, wire: Uint8Array): boolean {
-  const leaf = new LeafBuffer(column);
+function encodes(tree: TypeTree, wire: Uint8Array): boolean {
+  const leaves = leavesOf(columnOf(tree)).map((leaf) => new LeafBuffer(leaf));
   const inexact = new InexactValues();
   try {
-    encode(leaf, cellsOf([wire]), inexact);
+    encodeTree(tree)(leaves, cellsOf([wire]), inexact);
   } catch (error) {
     assert.ok(error instanceof PgFloError, `not our error: ${error}`);
     assert.equal(error.code, "PROTOCOL_VIOLATION");
     assert.equal(typeof error.facts.offset, "number");
     return false;
   }
-  assert.ok(leaf.entryCount >= 1 && leaf.valueCount <= leaf.entryCount);
-  assert.ok(column.list || leaf.entryCount === 1);
+  for (const leaf of leaves) {
+    assert.ok(leaf.entryCount >= 1 && leaf.valueCount <= leaf.entryCount);
+    assert.ok(leaf.maxRepetition > 0 || leaf.entryCount === 1);
+  }
   assert.ok(inexact.indexes.every((index) => index === 0));
   return true;
 }
 
-function plainOf(encode: Encode, column: ParquetColumn, wire: Uint8Array): { bytes: string; texts: readonly string[] } {
-  const leaf = new LeafBuffer(column);
-  const inexact = new InexactValues();
-  encode(leaf, cellsOf([wire]), inexact);
-  return {
-    bytes: Buffer.from(leaf.bytes.subarray(LEVEL_HEADROOM_BYTES, leaf.end)).toString("hex"),
-    texts: inexact.texts,
-  };
+function columnOf(tree: TypeTree): ParquetColumn {
+  return treeColumn(tree, "v", (path) => 1 + path.length);
 }
 
-const flat = (type: Family["type"]): ParquetColumn => ({ name: "v", fieldId: 1, type, list: false });
-const list = (type: Family["type"]): ParquetColumn => ({ name: "v", fieldId: 1, type, list: true, elementFieldId: 2 });
+function plainOf(tree: TypeTree, wire: Uint8Array): { bytes: readonly string[]; texts: readonly string[] } {
+  const leaves = leavesOf(columnOf(tree)).map((leaf) => new LeafBuffer(leaf));
+  const inexact = new InexactValues();
+  encodeTree(tree)(leaves, cellsOf([wire]), inexact);
+  const bytes = leaves.map((leaf) => Buffer.from(leaf.bytes.subarray(LEVEL_HEADROOM_BYTES, leaf.end)).toString("hex"));
+  return { bytes, texts: inexact.texts };
+}
+
 const nameOf = ({ name, type: { logical } }: Family) =>
   logical.kind === "decimal" ? `${name}(${logical.precision},${logical.scale})` : name;
 
 for (const subject of subjects) {
   const { family } = subject;
+  const tree = valueTree(family);
   test(`damaged bytes of ${nameOf(family)} are refused, or are a value`, () => {
     fc.assert(
       fc.property(damaged(wiresOf(subject)), (wire) => {
-        const column = flat(family.type);
-        if (!encodes(family.encode, column, wire)) return;
+        if (!encodes(tree, wire)) return;
         // What was taken is what its text says. Digits that the server would not send, behind dscale, are no part of it,
         // and neither are bytes that are no UTF-8.
         if (family.name === "numeric" || ["text", "bpchar", "json", "jsonb"].includes(family.name)) return;
         const view = new DataView(wire.buffer, wire.byteOffset, wire.length);
         const again = family.parse(family.format(wire, view, 0, wire.length));
-        assert.deepEqual(plainOf(family.encode, column, again), plainOf(family.encode, column, wire));
+        assert.deepEqual(plainOf(tree, again), plainOf(tree, wire));
       }),
       { numRuns: 1500 },
     );
   });
 
   test(`damaged bytes of arrays of ${nameOf(family)} are refused, or are an array`, () => {
-    const encode = encodeList(family);
+    const list = listTree(tree, 1);
     fc.assert(
       fc.property(damaged(listWiresOf(subject)), (wire) => {
-        if (!encodes(encode, list(family.type), wire)) return;
+        if (!encodes(list, wire)) return;
         const view = new DataView(wire.buffer, wire.byteOffset, wire.length);
         assert.equal(typeof formatList(family, wire, view, 0), "string");
       }),
@@ -161,14 +165,14 @@ for (const subject of subjects) {
       fc.string({ unit: fc.constantFrom(...'0123456789.-+e:T{},"\\ NULinfty[]='), maxLength: 30 }),
       damage.map(({ text, at, insert, cut }) => text.slice(0, at) + insert + text.slice(at + cut)),
     );
-    const encode = encodeList(family);
+    const list = listTree(tree, 1);
     fc.assert(
       fc.property(text, (value) => {
         const wire = parsed(() => family.parse(value));
-        if (wire) encodes(family.encode, flat(family.type), wire);
+        if (wire) encodes(tree, wire);
         for (const array of [value, `{${value}}`, `[2:3]={${value},NULL}`, `{{${value}},{${value}}}`]) {
           const listWire = parsed(() => parseList(family, 1, array));
-          if (listWire) encodes(encode, list(family.type), listWire);
+          if (listWire) encodes(list, listWire);
         }
       }),
       { numRuns: 1000 },
@@ -202,7 +206,7 @@ test("a value that Postgres cannot have is refused", () => {
   ];
   for (const [family, hex] of refused) {
     const wire = new Uint8Array(Buffer.from(hex.replaceAll(" ", ""), "hex"));
-    assert.equal(encodes(family.encode, flat(family.type), wire), false, `${nameOf(family)} ${hex}`);
+    assert.equal(encodes(valueTree(family), wire), false, `${nameOf(family)} ${hex}`);
   }
 });
 
@@ -220,9 +224,9 @@ test("arrays whose header does not fit their elements are refused", () => {
     header("00000001", "00000001 00000001 7fffffff 00000001"),
     header("00000001", "00000001 00000001 fffffffe"),
   ];
-  const encode = encodeList(int4Family);
+  const list = listTree(valueTree(int4Family), 23);
   for (const hex of refused) {
     const wire = new Uint8Array(Buffer.from(hex.replaceAll(" ", ""), "hex"));
-    assert.equal(encodes(encode, list(int4Family.type), wire), false, hex);
+    assert.equal(encodes(list, wire), false, hex);
   }
 });

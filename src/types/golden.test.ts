@@ -96,7 +96,7 @@ test("every vector is in the file as Postgres prints it, whether it came in bina
       assert.equal(exactColumn!.values[row], exact, `exact text of ${group[row]!.expr}`);
       counts[plan.binary ? "binary" : "text"]++;
       if (!expected.exact) counts.inexact++;
-      if (plan.parquet.list) counts.lists++;
+      if (plan.parquet.kind === "list") counts.lists++;
     }
   }
   t.diagnostic(`${vectors.length} vectors: ${JSON.stringify(counts)}`);

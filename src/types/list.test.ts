@@ -7,17 +7,20 @@ import { Compressor } from "../parquet/compressor.ts";
 import { ParquetFileWriter } from "../parquet/file-writer.ts";
 import { InexactValues } from "./family.ts";
 import { int4Family } from "./fixed-width.ts";
-import { encodeList, parseList } from "./list.ts";
+import { parseList } from "./list.ts";
+import { encodeTree } from "./tree-encoder.ts";
+import { listTree, treeColumn, valueTree } from "./type-tree.ts";
 
 test("many elements encoded at once keep their rows, whatever room the page had", async () => {
   const sink = new MemorySink();
-  const column = { name: "a", fieldId: 1, type: int4Family.type, list: true, elementFieldId: 2 };
+  const tree = listTree(valueTree(int4Family), 23);
+  const column = treeColumn(tree, "a", (path) => 1 + path.length);
   const writer = new ParquetFileWriter(sink, [column], {
     rowGroupBytes: 1 << 20,
     createdBy: "pg-flo version 0.0.0 (build test)",
     compressor: new Compressor(),
   });
-  const encode = encodeList(int4Family);
+  const encode = encodeTree(tree);
   const expected: (string | null)[][] = [];
   for (let call = 0; call < 3; call++) {
     const rows = Array.from({ length: 700 + call * 500 }, (_, row) =>
@@ -36,7 +39,7 @@ test("many elements encoded at once keep their rows, whatever room the page had"
     }
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     const inexact = new InexactValues();
-    encode(writer.chunks[0]!.leaf, { bytes, view, positions, count: rows.length }, inexact);
+    encode(writer.columns[0]!, { bytes, view, positions, count: rows.length }, inexact);
     await writer.endRows(rows.length);
     assert.deepEqual(inexact.indexes, []);
   }

@@ -1,115 +1,56 @@
-// One-dimensional arrays: a LIST of optional elements, encoded by the element's own family.
+// Arrays: where their elements are, and their text. In the file they are LISTs of optional elements (tree-encoder.ts).
 // Wire format: array_send in https://github.com/postgres/postgres/blob/master/src/backend/utils/adt/arrayfuncs.c:
 // int32 dimensions, int32 has-null, uint32 element type, {int32 size, int32 lower bound} per dimension, then the
 // elements, each behind its length.
-import { CELL_EMPTY_LIST, CELL_NULL, CELL_NULL_LIST, LeafBuffer } from "../parquet/leaf-buffer.ts";
-import { type Cells, type Encode, type Family, InexactValues, malformed } from "./family.ts";
+import { CELL_NULL } from "../parquet/leaf-buffer.ts";
+import { type Codec, malformed } from "./family.ts";
 
 const HEADER_BYTES = 12;
 const DIMENSION_BYTES = 8;
 
-/** A list whose cells cannot be told by a flat LIST (two dimensions, a lower bound other than 1) keeps its exact text. */
-export function encodeList(element: Family): Encode {
-  const entries = new ListEntries();
-  const elementInexact = new InexactValues();
-
-  return (leaf, cells, inexact) => {
-    const { bytes, view, positions, count } = cells;
-    entries.cells.bytes = bytes;
-    entries.cells.view = view;
-    entries.cells.count = 0;
-    for (let row = 0; row < count; row++) {
-      const at = positions[row]!;
-      if (at < 0) entries.add(row, CELL_NULL_LIST);
-      else if (!addElements(entries, view, row, at)) {
-        checkElements(element, cells, at);
-        inexact.add(row, formatList(element, bytes, view, at + 4));
-      }
-    }
-    // Only now: making room for more entries does not keep levels that are ahead of the page's count.
-    leaf.reserveEntries(entries.cells.count);
-    leaf.repetitions.set(entries.repetitions.subarray(0, entries.cells.count), leaf.entryCount);
-    element.encode(leaf, entries.cells, elementInexact);
-    if (elementInexact.indexes.length === 0) return;
-    // Several elements of one array may be inexact, and the array is told once, whole.
-    const told = new Set(inexact.indexes);
-    for (const index of elementInexact.indexes) {
-      const row = entries.rows[index]!;
-      if (told.has(row)) continue;
-      told.add(row);
-      inexact.add(row, formatList(element, bytes, view, positions[row]! + 4));
-    }
-    elementInexact.clear();
+/** Arrays of the element type. `delimiter`: pg_type.typdelim of the element. */
+export function listCodec(element: Codec, elementOid: number, delimiter = ","): Codec {
+  return {
+    name: `${element.name}[]`,
+    parse: (text) => parseList(element, elementOid, text, delimiter),
+    format: (bytes, view, at) => formatList(element, bytes, view, at, delimiter),
   };
 }
 
-/** The elements of all rows as cells, each with its row and repetition level. */
-class ListEntries {
-  readonly cells: Cells = {
-    bytes: new Uint8Array(0),
-    view: new DataView(new ArrayBuffer(0)),
-    positions: new Int32Array(1024),
-    count: 0,
-  };
-  rows = new Int32Array(1024);
-  repetitions = new Uint8Array(1024);
-
-  /** The row's only entry. */
-  add(row: number, position: number): void {
-    this.reserve(1);
-    const { cells } = this;
-    cells.positions[cells.count] = position;
-    this.rows[cells.count] = row;
-    this.repetitions[cells.count++] = 0;
-  }
-
-  reserve(count: number): void {
-    const needed = this.cells.count + count;
-    if (needed <= this.rows.length) return;
-    const length = Math.max(needed, this.rows.length * 2);
-    const grown = {
-      positions: new Int32Array(length),
-      rows: new Int32Array(length),
-      repetitions: new Uint8Array(length),
-    };
-    grown.positions.set(this.cells.positions);
-    grown.rows.set(this.rows);
-    grown.repetitions.set(this.repetitions);
-    this.cells.positions = grown.positions;
-    this.rows = grown.rows;
-    this.repetitions = grown.repetitions;
-  }
+/** An array's elements, and whether a LIST of them says all of it (one dimension, counted from 1). */
+export interface ListHeader {
+  readonly dimensions: number;
+  readonly count: number;
+  readonly lowerBound: number;
 }
 
-/** Adds a row's elements, or the code of an empty or NULL list. False when the list cannot tell the whole array. */
-function addElements(entries: ListEntries, view: DataView, row: number, at: number): boolean {
+/** The header of the array whose length field is at `at`. */
+export function listHeader(view: DataView, at: number): ListHeader {
   const dimensions = dimensionCount(view, at);
-  if (dimensions === 0) {
-    entries.add(row, CELL_EMPTY_LIST);
-    return true;
-  }
+  if (dimensions === 0) return emptyList;
   const count = elementCount(view, at, dimensions);
-  if (dimensions > 1) {
-    entries.add(row, CELL_NULL_LIST);
-    return false;
-  }
-  entries.reserve(count);
-  const { cells, rows, repetitions } = entries;
-  const { positions } = cells;
-  let next = cells.count;
-  let elementAt = at + 4 + HEADER_BYTES + DIMENSION_BYTES;
+  return { dimensions, count, lowerBound: view.getInt32(at + 4 + HEADER_BYTES + 4) };
+}
+
+const emptyList: ListHeader = { dimensions: 0, count: 0, lowerBound: 1 };
+
+/** Writes the positions of all elements (or CELL_NULL) to positions[next …). */
+export function locateElements(
+  view: DataView,
+  at: number,
+  { dimensions, count }: ListHeader,
+  positions: Int32Array,
+  next: number,
+): void {
+  let elementAt = at + 4 + HEADER_BYTES + dimensions * DIMENSION_BYTES;
   const end = at + 4 + view.getInt32(at);
   for (let k = 0; k < count; k++) {
     const length = elementAt + 4 <= end ? view.getInt32(elementAt) : -2;
     if (length < -1 || elementAt + 4 + length > end) throw elementOutside(at, k);
-    positions[next] = length < 0 ? CELL_NULL : elementAt;
-    rows[next] = row;
-    repetitions[next++] = k === 0 ? 0 : 1;
+    positions[next + k] = length < 0 ? CELL_NULL : elementAt;
     elementAt += length < 0 ? 4 : 4 + length;
   }
   if (elementAt !== end) throw malformed("array", at, "there are bytes behind its last element");
-  cells.count = next;
-  return view.getInt32(at + 4 + HEADER_BYTES + 4) === 1;
 }
 
 function dimensionCount(view: DataView, at: number): number {
@@ -136,31 +77,12 @@ function elementCount(view: DataView, at: number, dimensions: number): number {
   return count;
 }
 
-/** Checks the elements of an array that is only told as text, by encoding them into a page that is thrown away. */
-function checkElements(element: Family, cells: Cells, at: number): void {
-  const { bytes, view } = cells;
-  const dimensions = dimensionCount(view, at);
-  const count = elementCount(view, at, dimensions);
-  const positions = new Int32Array(count);
-  let elementAt = at + 4 + HEADER_BYTES + dimensions * DIMENSION_BYTES;
-  const end = at + 4 + view.getInt32(at);
-  for (let k = 0; k < count; k++) {
-    const length = elementAt + 4 <= end ? view.getInt32(elementAt) : -2;
-    if (length < -1 || elementAt + 4 + length > end) throw elementOutside(at, k);
-    positions[k] = length < 0 ? CELL_NULL : elementAt;
-    elementAt += length < 0 ? 4 : 4 + length;
-  }
-  if (elementAt !== end) throw malformed("array", at, "there are bytes behind its last element");
-  const scratch = new LeafBuffer({ name: "", fieldId: 0, type: element.type, list: false });
-  element.encode(scratch, { bytes, view, positions, count }, new InexactValues());
-}
-
 function elementOutside(at: number, k: number): Error {
   return malformed("array", at, `element ${k} ends outside of it`);
 }
 
 /** array_out: braces per dimension, elements quoted where they need it, bounds in front when one is not 1. */
-export function formatList(element: Family, bytes: Uint8Array, view: DataView, at: number): string {
+export function formatList(element: Codec, bytes: Uint8Array, view: DataView, at: number, delimiter = ","): string {
   const dimensions = view.getInt32(at);
   if (dimensions === 0) return "{}";
   const sizes: number[] = [];
@@ -174,26 +96,27 @@ export function formatList(element: Family, bytes: Uint8Array, view: DataView, a
     const length = view.getInt32(elementAt);
     const from = elementAt + 4;
     elementAt = from + Math.max(0, length);
-    return length < 0 ? "NULL" : quoteElement(element.format(bytes, view, from, length));
+    return length < 0 ? "NULL" : quoteElement(element.format(bytes, view, from, length), delimiter);
   };
   const level = (depth: number): string =>
     depth === dimensions
       ? nextElement()
-      : `{${Array.from({ length: sizes[depth]! }, () => level(depth + 1)).join(",")}}`;
+      : `{${Array.from({ length: sizes[depth]! }, () => level(depth + 1)).join(delimiter)}}`;
   const bounds = lowerBounds.some((bound) => bound !== 1)
     ? `${sizes.map((size, k) => `[${lowerBounds[k]}:${lowerBounds[k]! + size - 1}]`).join("")}=`
     : "";
   return bounds + level(0);
 }
 
-function quoteElement(text: string): string {
-  if (text !== "" && !/[{},"\\ \t\n\r\v\f]/.test(text) && text.toUpperCase() !== "NULL") return text;
+function quoteElement(text: string, delimiter: string): string {
+  const plain = !/[{}"\\ \t\n\r\v\f]/.test(text) && !text.includes(delimiter) && text.toUpperCase() !== "NULL";
+  if (text !== "" && plain) return text;
   return `"${text.replace(/["\\]/g, "\\$&")}"`;
 }
 
 /** An array's text output to its wire bytes. */
-export function parseList(element: Family, elementOid: number, text: string): Uint8Array {
-  const { sizes, lowerBounds, items } = splitList(text);
+export function parseList(element: Codec, elementOid: number, text: string, delimiter = ","): Uint8Array {
+  const { sizes, lowerBounds, items } = splitList(text, delimiter);
   const parsed = items.map((item) => (item === null ? null : element.parse(item)));
   const dimensions = items.length === 0 ? 0 : sizes.length;
   const size = parsed.reduce((total, item) => total + 4 + (item?.length ?? 0), HEADER_BYTES + dimensions * 8);
@@ -222,7 +145,7 @@ interface SplitList {
 }
 
 // Postgres never prints blanks around elements, and all sub-arrays of a level have one size.
-function splitList(text: string): SplitList {
+function splitList(text: string, delimiter: string): SplitList {
   const equals = text.startsWith("[") ? text.indexOf("=") : -1;
   const lowerBounds = [...text.slice(0, Math.max(0, equals)).matchAll(/\[(-?\d+):/g)].map((match) => Number(match[1]));
   const items: (string | null)[] = [];
@@ -242,10 +165,10 @@ function splitList(text: string): SplitList {
       if (depth > 0) counts[depth - 1]!++;
       at++;
       if (depth === 0 && at < text.length) throw malformed("array", 0, "there is text behind its braces");
-    } else if (character === ",") {
+    } else if (character === delimiter) {
       at++;
     } else {
-      const item = readItem(text, at);
+      const item = readItem(text, at, delimiter);
       items.push(item.value);
       counts[depth - 1]!++;
       at = item.end;
@@ -258,9 +181,9 @@ function splitList(text: string): SplitList {
   return { sizes, lowerBounds, items };
 }
 
-function readItem(text: string, start: number): { value: string | null; end: number } {
+function readItem(text: string, start: number, delimiter: string): { value: string | null; end: number } {
   if (text[start] !== '"') {
-    const rest = /[^,{}]*/y;
+    const rest = delimiter === "," ? /[^,{}]*/y : /[^;{}]*/y;
     rest.lastIndex = start;
     const [raw] = rest.exec(text)!;
     return { value: raw === "NULL" ? null : raw.replace(/\\(.)/gs, "$1"), end: start + raw.length };

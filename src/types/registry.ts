@@ -4,7 +4,8 @@ import type { ParquetColumn } from "../parquet/schema.ts";
 import type { PgType, SourceColumn } from "../postgres/catalog.ts";
 import { bpcharFamily, byteaFamily, jsonbFamily, jsonFamily, textFamily } from "./bytes.ts";
 import { dateFamily, timeFamily, timestampFamily, timestamptzFamily } from "./date-time.ts";
-import type { Encode, Family } from "./family.ts";
+import type { EncodeColumn, Family } from "./family.ts";
+import { FieldIds } from "./field-ids.ts";
 import {
   boolFamily,
   float4Family,
@@ -14,8 +15,9 @@ import {
   int8Family,
   oidFamily,
 } from "./fixed-width.ts";
-import { encodeList, parseList } from "./list.ts";
 import { decimalFor, numericFamily } from "./numeric.ts";
+import { encodeTree } from "./tree-encoder.ts";
+import { listTree, type TypeTree, treeColumn, valueTree } from "./type-tree.ts";
 import { uuidFamily } from "./uuid.ts";
 
 /** Built-in types by OID (pg_type.dat), without numeric, whose family depends on the typmod. */
@@ -47,10 +49,8 @@ const NUMERIC_OID = 1700;
 /** int2vector and oidvector: arrays on the wire, but with a text of their own. Their values are read as text. */
 const vectorOids: ReadonlySet<number> = new Set([22, 30]);
 
-/** Own columns have field ids from here on; a column's is its attnum, a list element's is this far above it. */
+/** Own columns have field ids from here on. */
 export const OWN_FIELD_ID = 1_000_000;
-const ELEMENT_FIELD_ID = 10_000;
-const OLD_FIELD_ID = 1_100_000;
 
 /** How one source column is read and written. */
 export interface ColumnPlan {
@@ -58,9 +58,11 @@ export interface ColumnPlan {
   /** Its name in the file. */
   readonly fileName: string;
   readonly parquet: ParquetColumn;
+  /** What the column is made of. */
+  readonly tree: TypeTree;
   /** False: the type has no binary decoder here, its values are read as text. */
   readonly binary: boolean;
-  readonly encode: Encode;
+  readonly encode: EncodeColumn;
   /** Text output to the bytes that `encode` takes. */
   readonly parse: (text: string) => Uint8Array;
 }
@@ -68,17 +70,16 @@ export interface ColumnPlan {
 /** Plans for a table's columns. A type that is not known is STRING of its text output, never an error. */
 export function planColumns(columns: readonly SourceColumn[], types: ReadonlyMap<number, PgType>): ColumnPlan[] {
   const fileNames = fileColumnNames(columns.map((column) => column.name));
-  return columns.map((source, index) => planColumn(source, fileNames[index]!, types));
+  const ids = new FieldIds();
+  return columns.map((source, index) => planColumn(source, fileNames[index]!, types, ids));
 }
 
-/** The `_old_` twin of a column. */
-export function oldColumn(plan: ColumnPlan): ParquetColumn {
-  return {
-    ...plan.parquet,
-    name: `_old_${plan.fileName}`,
-    fieldId: OLD_FIELD_ID + plan.source.attnum,
-    ...(plan.parquet.list && { elementFieldId: OLD_FIELD_ID + ELEMENT_FIELD_ID + plan.source.attnum }),
-  };
+/** The `_old_` twins of columns of one table. */
+export function oldColumns(plans: readonly ColumnPlan[]): ParquetColumn[] {
+  const ids = new FieldIds();
+  return plans.map(({ tree, fileName, source }) =>
+    treeColumn(tree, `_old_${fileName}`, ids.ofOldColumn(source.attnum)),
+  );
 }
 
 /** The type behind all domains over it, with the typmod that holds. */
@@ -98,36 +99,29 @@ export function baseType(
   return { type, oid, typmod: modifier };
 }
 
-function planColumn(source: SourceColumn, fileName: string, types: ReadonlyMap<number, PgType>): ColumnPlan {
-  const base = baseType(source.typeOid, source.typmod, types);
-  const column = { source, fileName, name: fileName, fieldId: source.attnum };
-  const elementOid = vectorOids.has(base.oid) ? 0 : (base.type?.elementOid ?? 0);
-  if (elementOid !== 0) {
-    const element = scalarFamily(elementOid, base.typmod, types);
-    if (element) return listPlan(source, fileName, element, elementOid);
-  }
-  const family = elementOid === 0 ? scalarFamily(source.typeOid, source.typmod, types) : null;
-  const { encode, parse, type } = family ?? textFamily;
-  return {
-    source,
-    fileName,
-    parquet: { name: fileName, fieldId: column.fieldId, type, list: false },
-    binary: family !== null,
-    encode,
-    parse,
-  };
+function planColumn(
+  source: SourceColumn,
+  fileName: string,
+  types: ReadonlyMap<number, PgType>,
+  ids: FieldIds,
+): ColumnPlan {
+  const binaryTree = typeTree(source.typeOid, source.typmod, types);
+  const tree = binaryTree ?? valueTree(textFamily);
+  const parquet = treeColumn(tree, fileName, ids.ofColumn(source.attnum));
+  const { parse } = tree.codec;
+  return { source, fileName, parquet, tree, binary: binaryTree !== null, encode: encodeTree(tree), parse };
 }
 
-function listPlan(source: SourceColumn, fileName: string, element: Family, elementOid: number): ColumnPlan {
-  const elementFieldId = ELEMENT_FIELD_ID + source.attnum;
-  return {
-    source,
-    fileName,
-    parquet: { name: fileName, fieldId: source.attnum, type: element.type, list: true, elementFieldId },
-    binary: true,
-    encode: encodeList(element),
-    parse: (text) => parseList(element, elementOid, text),
-  };
+/** Null: no binary decoder for it. */
+function typeTree(typeOid: number, typmod: number, types: ReadonlyMap<number, PgType>): TypeTree | null {
+  const base = baseType(typeOid, typmod, types);
+  const elementOid = vectorOids.has(base.oid) ? 0 : (base.type?.elementOid ?? 0);
+  if (elementOid === 0) {
+    const family = scalarFamily(base.oid, base.typmod, types);
+    return family && valueTree(family);
+  }
+  const element = typeTree(elementOid, base.typmod, types);
+  return element && listTree(element, elementOid);
 }
 
 /** Null: no binary decoder for it. */

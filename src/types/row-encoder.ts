@@ -1,22 +1,23 @@
 // Appends whole rows, given as cell positions per column, to a file: the table's columns, then `_pg_flo_exact`.
-import type { ColumnChunk } from "../parquet/column-chunk.ts";
+
+import type { ColumnLeaves } from "../parquet/file-writer.ts";
 import type { LeafBuffer } from "../parquet/leaf-buffer.ts";
 import type { ParquetColumn } from "../parquet/schema.ts";
-import { type Cells, type Encode, InexactValues } from "./family.ts";
+import { type Cells, type EncodeColumn, InexactValues } from "./family.ts";
 import { OWN_FIELD_ID } from "./registry.ts";
 
 export const EXACT_COLUMN: ParquetColumn = {
+  kind: "value",
   name: "_pg_flo_exact",
   fieldId: OWN_FIELD_ID + 9,
   type: { physical: "BYTE_ARRAY", logical: { kind: "string" } },
-  list: false,
 };
 
 /** A column to fill: its encoder, and the name under which an inexact value of it is told. */
 export interface EncodedColumn {
   readonly name: string;
-  readonly chunk: ColumnChunk;
-  readonly encode: Encode;
+  readonly leaves: ColumnLeaves;
+  readonly encode: EncodeColumn;
 }
 
 /** Collects the exact texts of rows in which a column could not hold its value. */
@@ -27,13 +28,13 @@ export class ExactColumn {
   /** Inexact values so far, by column name. */
   readonly counts = new Map<string, number>();
 
-  constructor(chunk: ColumnChunk) {
-    this.#leaf = chunk.leaf;
+  constructor([leaf]: ColumnLeaves) {
+    this.#leaf = leaf;
   }
 
   /** Encodes one column's cells and remembers what was inexact. */
   encode(column: EncodedColumn, cells: Cells): void {
-    column.encode(column.chunk.leaf, cells, this.#inexact);
+    column.encode(column.leaves, cells, this.#inexact);
     const { indexes, texts } = this.#inexact;
     if (indexes.length === 0) return;
     indexes.forEach((row, k) => {

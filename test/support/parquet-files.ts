@@ -1,7 +1,7 @@
 // Writes Parquet files from comparable values (parquet-readers.ts), for tests of the writer without any encoder.
 import { Compressor } from "../../src/parquet/compressor.ts";
 import { type ByteSink, ParquetFileWriter } from "../../src/parquet/file-writer.ts";
-import { CELL_EMPTY_LIST, CELL_NULL, CELL_NULL_LIST, type LeafBuffer } from "../../src/parquet/leaf-buffer.ts";
+import type { LeafBuffer } from "../../src/parquet/leaf-buffer.ts";
 import type { ParquetColumn, ValueType } from "../../src/parquet/schema.ts";
 import type { Value } from "./parquet-readers.ts";
 
@@ -36,8 +36,7 @@ export async function writeParquet(content: FileContent): Promise<Uint8Array> {
   for (let from = 0; from < rowCount; from += rowsPerCall) {
     const to = Math.min(rowCount, from + rowsPerCall);
     for (const [index, column] of columns.entries()) {
-      const { leaf } = writer.chunks[index]!;
-      for (let row = from; row < to; row++) appendCell(leaf, column, values[index]![row]!);
+      for (let row = from; row < to; row++) appendCell(writer.columns[index]!, column, values[index]![row]!);
     }
     await writer.endRows(to - from);
   }
@@ -46,7 +45,10 @@ export async function writeParquet(content: FileContent): Promise<Uint8Array> {
 }
 
 export function column(name: string, fieldId: number, type: ValueType, list = false): ParquetColumn {
-  return { name, fieldId, type, list, ...(list && { elementFieldId: 10_000 + fieldId }) };
+  const value = { kind: "value", name, fieldId, type } as const;
+  return list
+    ? { kind: "list", name, fieldId, element: { ...value, name: "element", fieldId: 10_000 + fieldId } }
+    : value;
 }
 
 export const types = {
@@ -69,22 +71,56 @@ export const types = {
   },
 } as const satisfies Record<string, ValueType>;
 
-function appendCell(leaf: LeafBuffer, { type, list }: ParquetColumn, value: Value): void {
-  if (!list) {
-    appendEntry(leaf, type, value, CELL_NULL);
-  } else if (value === null) {
-    appendEntry(leaf, type, null, CELL_NULL_LIST, 0);
-  } else if (value.length === 0) {
-    appendEntry(leaf, type, null, CELL_EMPTY_LIST, 0);
+function appendCell(leaves: readonly LeafBuffer[], column: ParquetColumn, value: Value): void {
+  appendNode(leaves, { leaf: 0 }, column, value, null, 0, 0);
+}
+
+/**
+ * `level`: the definition level at which an entry ended above this node, null for one that goes on. Entries are appended
+ * as the definition of levels reads: https://github.com/apache/parquet-format#nested-encoding
+ */
+function appendNode(
+  leaves: readonly LeafBuffer[],
+  next: { leaf: number },
+  column: ParquetColumn,
+  value: Value,
+  ended: number | null,
+  definition: number,
+  repetition: number,
+  depth = 0,
+  required = false,
+): void {
+  const here = required ? definition : definition + 1;
+  const level = ended ?? (value === null ? definition : null);
+  if (column.kind === "value") {
+    appendEntry(leaves[next.leaf++]!, column.type, level === null ? value : null, level ?? here, repetition);
+  } else if (column.kind === "struct") {
+    const fields = level === null ? (value as readonly Value[]) : null;
+    for (const [k, field] of column.fields.entries()) {
+      appendNode(leaves, next, field, fields?.[k] ?? null, level, here, repetition, depth);
+    }
   } else {
-    for (const [k, item] of (value as readonly Value[]).entries()) appendEntry(leaf, type, item, CELL_NULL, k ? 1 : 0);
+    const items = level === null ? (value as readonly Value[]) : [null];
+    const endedHere = level ?? (items.length === 0 ? here : null);
+    const first = next.leaf;
+    for (const [k, item] of (endedHere === null ? items : [null]).entries()) {
+      next.leaf = first;
+      const repeated = k === 0 ? repetition : depth + 1;
+      if (column.kind === "list") {
+        appendNode(leaves, next, column.element, item, endedHere, here + 1, repeated, depth + 1);
+      } else {
+        const [key, mapped] = (item ?? [null, null]) as readonly Value[];
+        appendNode(leaves, next, column.key, key!, endedHere, here + 1, repeated, depth + 1, true);
+        appendNode(leaves, next, column.value, mapped!, endedHere, here + 1, repeated, depth + 1);
+      }
+    }
   }
 }
 
-function appendEntry(leaf: LeafBuffer, type: ValueType, value: Value, absent: number, repetition?: number): void {
+function appendEntry(leaf: LeafBuffer, type: ValueType, value: Value, definition: number, repetition: number): void {
   leaf.reserveEntries(1);
-  if (repetition !== undefined) leaf.repetitions[leaf.entryCount] = repetition;
-  leaf.definitions[leaf.entryCount++] = leaf.present + (value === null ? absent : 0);
+  if (leaf.maxRepetition > 0) leaf.repetitions[leaf.entryCount] = repetition;
+  leaf.definitions[leaf.entryCount++] = definition;
   if (value === null) return;
   const bytes = plainBytes(type, value as string);
   leaf.reserve(bytes.length);

@@ -20,10 +20,10 @@ export async function writeTable(
     createdBy: "pg-flo version 0.0.0 (build test)",
     compressor: new Compressor(),
   });
-  const exact = new ExactColumn(writer.chunks[plans.length]!);
+  const exact = new ExactColumn(writer.columns[plans.length]!);
   const rowCount = wires[0]!.length;
   for (const [index, plan] of plans.entries()) {
-    const column = { name: plan.source.name, chunk: writer.chunks[index]!, encode: plan.encode };
+    const column = { name: plan.source.name, leaves: writer.columns[index]!, encode: plan.encode };
     exact.encode(column, cellsOf(wires[index]!));
   }
   exact.endRows(rowCount);
