@@ -22,7 +22,9 @@ export interface MirrorSource {
 /** Fills `mirror`. Gives the number of change rows that were read. Throws DuckDB's error for a file that cannot be read. */
 export async function loadMirror(db: ScratchDatabase, source: MirrorSource): Promise<number> {
   await db.run(`CREATE OR REPLACE TABLE copied AS ${await scanSql(db, source, "copy", copyFields)}`);
-  return source.key.length > 0 ? loadKeyed(db, source) : loadCounted(db, source);
+  const changeCount = await (source.key.length > 0 ? loadKeyed(db, source) : loadCounted(db, source));
+  for (const table of ["copied", "changes", "named", "replayed"]) await db.run(`DROP TABLE IF EXISTS ${table}`);
+  return changeCount;
 }
 
 /** Rows with an identity: what changes name is replayed, the rest of the copy is taken as it is. */

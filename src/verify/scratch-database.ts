@@ -1,5 +1,6 @@
 // A DuckDB of its own for one comparison: reads the files, holds both sides, and spills to a temporary folder.
-import { mkdtemp, rm } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import { rm } from "node:fs/promises";
 import { tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 import type { DuckDBConnection } from "@duckdb/node-api";
@@ -19,27 +20,29 @@ export class ScratchDatabase implements AsyncDisposable {
   static async open(): Promise<ScratchDatabase> {
     // Loaded when first needed: a worker must not pay for it.
     const { DuckDBInstance } = await import("@duckdb/node-api");
-    const folder = await mkdtemp(join(tmpdir(), "pg-flo-verify-"));
+    // DuckDB makes it when it first spills, so that a process that is killed leaves nothing, most of the time.
+    const spill = join(tmpdir(), `pg-flo-verify-${randomUUID()}`);
+    const limit = process.constrainedMemory();
+    const memory = limit > 0 ? Math.min(limit, totalmem()) : totalmem();
+    const instance = await DuckDBInstance.create(":memory:", {
+      memory_limit: `${Math.max(256, Math.floor(memory / 2 / 2 ** 20))}MiB`,
+      temp_directory: spill,
+      preserve_insertion_order: "false",
+      autoinstall_known_extensions: "false",
+    });
+    const connection = await instance.connect();
+    const close = async () => {
+      connection.closeSync();
+      instance.closeSync();
+      await rm(spill, { recursive: true, force: true });
+    };
     try {
-      const limit = process.constrainedMemory();
-      const memory = limit > 0 ? Math.min(limit, totalmem()) : totalmem();
-      const instance = await DuckDBInstance.create(":memory:", {
-        memory_limit: `${Math.max(256, Math.floor(memory / 2 / 2 ** 20))}MiB`,
-        temp_directory: join(folder, "spill"),
-        preserve_insertion_order: "false",
-        autoinstall_known_extensions: "false",
-      });
-      const connection = await instance.connect();
       await connection.run("SET TimeZone = 'UTC'");
-      return new ScratchDatabase(connection, async () => {
-        connection.closeSync();
-        instance.closeSync();
-        await rm(folder, { recursive: true, force: true });
-      });
     } catch (error) {
-      await rm(folder, { recursive: true, force: true });
+      await close();
       throw error;
     }
+    return new ScratchDatabase(connection, close);
   }
 
   async run(sql: string): Promise<void> {
