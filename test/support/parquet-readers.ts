@@ -14,7 +14,8 @@ import type { TestFolder } from "./folder.ts";
 
 /**
  * A value as text: numbers in decimal (a DECIMAL as its unscaled integer), dates as days and timestamps as
- * microseconds since 1970, bytes as `x` and hexadecimal, booleans as t and f, lists as arrays.
+ * microseconds since 1970, times as microseconds of the day, bytes and UUIDs as `x` and hexadecimal, booleans as t and
+ * f, lists as arrays, structs as the arrays of their fields, maps as arrays of pairs.
  */
 export type Value = string | null | readonly Value[];
 export type Columns = readonly { readonly name: string; readonly values: readonly Value[] }[];
@@ -99,12 +100,14 @@ async function readWithDuckdb(path: string): Promise<Columns> {
   const [names, types] = described.map(({ values }) => values as readonly string[]);
   const expressions = names!.map((name, index) => {
     const quoted = `"${name.replaceAll('"', '""')}"`;
+    if (types![index] === "JSON") return `encode(${quoted}::VARCHAR) as ${quoted}`;
     if (types![index] === "VARCHAR") return `encode(${quoted}) as ${quoted}`;
     return types![index] === "VARCHAR[]" ? `list_transform(${quoted}, lambda v: encode(v)) as ${quoted}` : quoted;
   });
   const columns = await queryDuckdb(`select ${expressions.join(", ")} from ${parquetScan(path)}`);
+  const texts = ["VARCHAR", "VARCHAR[]", "JSON"];
   return columns.map(({ name, values }, index) =>
-    types![index]!.startsWith("VARCHAR") ? { name, values: values.map(textOfHex) } : { name, values },
+    texts.includes(types![index]!) ? { name, values: values.map(textOfHex) } : { name, values },
   );
 }
 
@@ -123,6 +126,12 @@ function duckdbValue(value: DuckDBValue): Value {
   if (value instanceof duckdb.DuckDBDateValue) return String(value.days);
   if (value instanceof duckdb.DuckDBTimestampValue) return String(value.micros);
   if (value instanceof duckdb.DuckDBTimestampTZValue) return String(value.micros);
+  if (value instanceof duckdb.DuckDBTimeValue) return String(value.micros);
+  if (value instanceof duckdb.DuckDBUUIDValue) return `x${value.toString().replaceAll("-", "")}`;
+  if (value instanceof duckdb.DuckDBStructValue) return Object.values(value.entries).map(duckdbValue);
+  if (value instanceof duckdb.DuckDBMapValue) {
+    return value.entries.map((entry) => [duckdbValue(entry.key), duckdbValue(entry.value)]);
+  }
   if (value instanceof duckdb.DuckDBBlobValue) return hexText(value.bytes);
   if (value instanceof duckdb.DuckDBListValue) return value.items.map(duckdbValue);
   throw new Error(`DuckDB gave a value of another kind: ${String(value)}`);
@@ -133,15 +142,13 @@ function duckdbValue(value: DuckDBValue): Value {
 export async function readWithHyparquet(file: Uint8Array): Promise<Columns> {
   const buffer = new Uint8Array(file).buffer;
   const metadata = parquetMetadata(buffer);
-  const leaves: SchemaElement[] = [];
   const schema = metadata.schema.map((element): SchemaElement => {
     if (!element.type) return element;
-    leaves.push(element);
     const { converted_type: _converted, logical_type: _logical, ...raw } = element;
     return raw as SchemaElement;
   });
-  const names = topLevelNames(metadata);
-  const columns = names.map((name) => ({ name, values: [] as Value[] }));
+  const nodes = schemaTree(metadata);
+  const columns = nodes.map(({ element: { name } }) => ({ name, values: [] as Value[] }));
   await parquetRead({
     file: buffer,
     metadata: { ...metadata, schema },
@@ -149,33 +156,51 @@ export async function readWithHyparquet(file: Uint8Array): Promise<Columns> {
     utf8: false,
     onComplete: (rows: unknown[][]) => {
       for (const row of rows) {
-        for (const [index, column] of columns.entries()) column.values.push(rawValue(row[index], leaves[index]!));
+        for (const [index, column] of columns.entries()) column.values.push(rawValue(row[index], nodes[index]!));
       }
     },
   });
   return columns;
 }
 
-function topLevelNames({ schema }: FileMetaData): string[] {
-  const names: string[] = [];
-  for (let at = 1; at < schema.length; ) {
-    names.push(schema[at]!.name);
-    let open = 1;
-    while (open > 0) open += (schema[at++]!.num_children ?? 0) - 1;
-  }
-  return names;
+interface SchemaNode {
+  readonly element: SchemaElement;
+  readonly children: readonly SchemaNode[];
+}
+
+function schemaTree({ schema }: FileMetaData): readonly SchemaNode[] {
+  let next = 0;
+  const read = (): SchemaNode => {
+    const element = schema[next++]!;
+    return { element, children: Array.from({ length: element.num_children ?? 0 }, read) };
+  };
+  return read().children;
 }
 
 const strictUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-function rawValue(value: unknown, leaf: SchemaElement): Value {
+function rawValue(value: unknown, node: SchemaNode): Value {
+  const { element: leaf, children } = node;
   if (value === null || value === undefined) return null;
-  if (Array.isArray(value)) return value.map((item) => rawValue(item, leaf));
+  if (leaf.converted_type === "LIST") {
+    return (value as unknown[]).map((item) => rawValue(item, children[0]!.children[0]!));
+  }
+  if (leaf.converted_type === "MAP") {
+    const [keyNode, valueNode] = children[0]!.children;
+    return Object.entries(value as object).map(([key, mapped]) => {
+      // Keys of objects are texts: those of bytes are their numbers.
+      const bytes = Uint8Array.from(key === "" ? [] : key.split(",").map(Number));
+      return [rawValue(bytes, keyNode!), rawValue(mapped, valueNode!)];
+    });
+  }
+  if (children.length > 0) {
+    return children.map((child) => rawValue((value as Record<string, unknown>)[child.element.name], child));
+  }
   if (typeof value === "boolean") return value ? "t" : "f";
   if (typeof value === "number") return Object.is(value, -0) ? "-0" : String(value);
   if (typeof value === "bigint") return String(value);
   if (value instanceof Uint8Array) {
-    if (leaf.converted_type === "UTF8") return strictUtf8.decode(value);
+    if (leaf.converted_type === "UTF8" || leaf.converted_type === "JSON") return strictUtf8.decode(value);
     if (leaf.converted_type === "DECIMAL") {
       return String(BigInt.asIntN(value.length * 8, BigInt(`0x${Buffer.from(value).toString("hex")}`)));
     }
@@ -204,6 +229,18 @@ function arrowValues(vector: arrow.Vector): Value[] {
 
 function arrowValue(vector: arrow.Vector, data: arrow.Data, i: number): Value {
   switch (data.typeId) {
+    case arrow.Type.Struct: {
+      const fields = data.children.map((child) => arrowValues(new arrow.Vector([child.slice(i, 1)])));
+      return fields.map(([field]) => field ?? null);
+    }
+    case arrow.Type.Map: {
+      const offsets = data.valueOffsets as Int32Array;
+      const pairs = data.children[0]!.slice(offsets[i]!, offsets[i + 1]! - offsets[i]!);
+      return arrowValues(new arrow.Vector([pairs]));
+    }
+    case arrow.Type.FixedSizeBinary:
+      return hexText(vector.get(i) as Uint8Array);
+    case arrow.Type.Time:
     case arrow.Type.Timestamp:
     case arrow.Type.Date:
       return String(data.values[i]);
