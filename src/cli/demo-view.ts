@@ -99,12 +99,16 @@ export class DemoView {
     await this.#output.write("\n");
     await printTable(this.#output, tables.map(tableRow));
     for (const table of tables) await this.#output.write(differences(table));
-    const verdict = result.equal ? `EQUAL: ${tables.length} tables, ${number(rows)} rows` : "NOT EQUAL";
-    await this.#output.write(`\n${verdict}\n\nThe mirror, asked with DuckDB:\n\n${query.sql}\n\n`);
-    await printTable(this.#output, query.rows);
+    await this.#output.write(
+      `\n${result.equal ? `EQUAL: ${tables.length} tables, ${number(rows)} rows` : "NOT EQUAL"}\n`,
+    );
+    if (query !== null) {
+      await this.#output.write(`\nThe mirror, asked with DuckDB:\n\n${query.sql}\n\n`);
+      await printTable(this.#output, query.rows);
+      await this.#output.write(`(the source ${query.equal ? "says the same" : "SAYS SOMETHING ELSE"})\n`);
+    }
     const place = shortPath(folder.path);
-    await this.#output.write(`${query.equal ? "(the source says the same)" : "(THE SOURCE SAYS SOMETHING ELSE)"}
-
+    await this.#output.write(`
 ${number(files.count)} Parquet files, ${formatSize(files.sizeBytes)}, are in ${place}; the server is gone. Any reader opens them:
 
   duckdb -init ${shortPath(folder.views)}            every table, and its history as <table>__changes

@@ -55,5 +55,5 @@ function documentOf({ folder, ...result }: DemoResult) {
 function unequal(tables: readonly TableComparison[]): PgFloError {
   const names = tables.filter(({ equal }) => !equal).map(({ schema, name }) => `${schema}.${name}`);
   const what = names.length > 0 ? names.join(", ") : "the answer to the query";
-  return new PgFloError("UNEQUAL", `source and files, comparison, differ: ${what}`);
+  return new PgFloError("UNEQUAL", `demo, proof, source and files differ in ${what}`);
 }

@@ -14,6 +14,7 @@ import { connect } from "../postgres/connect.ts";
 import { rowBatches } from "../query/duckdb.ts";
 import { manifestTables } from "../query/manifest-tables.ts";
 import { openMirror } from "../query/mirror.ts";
+import type { MirrorTable } from "../query/mirror-table.ts";
 import { openStorage } from "../storage/open.ts";
 import { compareTables, type TableComparison } from "../verify/compare.ts";
 import type { WorkerFigures } from "../worker/worker.ts";
@@ -60,13 +61,16 @@ export interface DemoResult {
   readonly tables: readonly TableComparison[];
   readonly folder: DemoFolder;
   readonly files: { readonly count: number; readonly sizeBytes: number };
-  readonly query: {
-    readonly sql: string;
-    /** From the mirror, all values as text. */
-    readonly rows: readonly Readonly<Record<string, string | null>>[];
-    /** The source gave the same answer. */
-    readonly equal: boolean;
-  };
+  /** Null when files could not be read. */
+  readonly query: DemoQuery | null;
+}
+
+export interface DemoQuery {
+  readonly sql: string;
+  /** From the mirror, all values as text. */
+  readonly rows: readonly Readonly<Record<string, string | null>>[];
+  /** The source gave the same answer. */
+  readonly equal: boolean;
 }
 
 /** Runs until the proof; without `once` the application works until the signal. Leaves the folder, and nothing else. */
@@ -176,23 +180,25 @@ async function prove(
   });
   const mirrored = await manifestTables(manifest, { storageRoot, readTypes: () => readTypes(client) });
   await writeViews(folder, mirrored);
+  // A file that cannot be read would fail the query too, and hide what the comparison found.
+  const readable = tables.every(({ problem }) => problem === null);
+  const query = readable ? await askBoth(mirrored, client) : null;
+  const equal = query?.equal === true && tables.length === shopTables.length && tables.every((table) => table.equal);
+  return { equal, tables, folder, files: await countFiles(client, config.group), query };
+}
+
+/** The sample query's answer from the mirror, and whether the source gives the same. */
+async function askBoth(mirrored: readonly MirrorTable[], client: Client): Promise<DemoQuery> {
   await using mirror = await openMirror(mirrored);
   const answer = await mirror.query(sampleQuery, (sql) => `SELECT COLUMNS(*)::VARCHAR FROM ${sql}`);
   const names = answer.columnNames();
   const rows: (string | null)[][] = [];
   for await (const batch of rowBatches(answer)) rows.push(...(batch as (string | null)[][]));
   const asked = await client.query<(string | null)[]>({ text: sampleQuery, rowMode: "array" });
-  const equal = JSON.stringify(rows) === JSON.stringify(asked.rows);
   return {
-    equal: equal && tables.length === shopTables.length && tables.every((table) => table.equal),
-    tables,
-    folder,
-    files: await countFiles(client, config.group),
-    query: {
-      sql: sampleQuery,
-      rows: rows.map((row) => Object.fromEntries(names.map((name, at) => [name, row[at]!]))),
-      equal,
-    },
+    sql: sampleQuery,
+    rows: rows.map((row) => Object.fromEntries(names.map((name, at) => [name, row[at]!]))),
+    equal: JSON.stringify(rows) === JSON.stringify(asked.rows),
   };
 }
 
