@@ -246,6 +246,7 @@ export class Stream {
 
   async #waitAndClose(): Promise<void> {
     await this.#closing;
+    if (this.#ended) return; // meanwhile: what is open was closed or dropped
     this.#close();
     await this.#encode();
   }
@@ -319,6 +320,7 @@ export class Stream {
       this.#options.progress.batchCount++;
     } catch (error) {
       // Files of a commit whose outcome is not known must stay: they may be in the manifest. Orphans go by age.
+      await Promise.allSettled([before]); // the run must not end while an earlier batch is on its way
       if (!asked) await batch.abort();
       throw toStreamError(error, number);
     }
