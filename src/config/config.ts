@@ -8,6 +8,10 @@ export interface TableConfig {
   readonly mode: TableMode;
   readonly includeColumns?: readonly string[];
   readonly excludeColumns?: readonly string[];
+  /** How columns are written: string, double, decimal(p,s), portable or native. */
+  readonly types?: Readonly<Record<string, string>>;
+  /** A value that its column cannot hold exactly stops the table; else its text is kept beside it. */
+  readonly onInexact?: "error";
 }
 
 /** `"*"`: every table of the schema, also ones created later. */
@@ -28,4 +32,6 @@ export interface Config {
     readonly memoryBytes: number;
   };
   readonly leaseMs: number;
+  /** The Parquet types that are used. */
+  readonly profile: "portable" | "native";
 }

@@ -30,6 +30,7 @@ test("a minimal config gets every default, and the metadata live in the source",
     copy: { parallel: 2, fileSizeBytes: 128_000_000 },
     stream: { flushIntervalMs: 10_000, fileSizeBytes: 128_000_000, memoryBytes: 128_000_000 },
     leaseMs: 60_000,
+    profile: "portable",
   });
 });
 
@@ -52,7 +53,7 @@ metadata: { url: "postgresql://m:p%40ss@[::1]:5433/meta?sslmode=disable&connect_
 storage: file:///srv/a%20b
 schemas:
   sales:
-    orders: {}
+    orders: { types: { amount: "decimal(20,4)", Note: string }, on_inexact: error }
     yes:
     Odd.Name "x": { mode: copy-only, exclude_columns: [null, 1] }
     inventory: { mode: stream-only, include_columns: [id, quantity] }
@@ -60,7 +61,7 @@ schemas:
 copy: { parallel: 64, file_size: 1GiB }
 stream: { flush_interval: 1.5s, streams: 1, file_size: 1 MB, memory: 16mb }
 lease: 2m
-profile: portable
+profile: native
 `);
   assert.deepEqual(config.source, {
     host: "/var/run/postgresql",
@@ -87,7 +88,11 @@ profile: portable
   assert.deepEqual(config.storage, { kind: "local", root: "/srv/a b" });
   assert.deepEqual(config.schemas, {
     sales: {
-      orders: { mode: "copy-and-stream" },
+      orders: {
+        mode: "copy-and-stream",
+        types: { amount: "decimal(20,4)", Note: "string" },
+        onInexact: "error",
+      },
       yes: { mode: "copy-and-stream" },
       'Odd.Name "x"': { mode: "copy-only", excludeColumns: ["null", "1"] },
       inventory: { mode: "stream-only", includeColumns: ["id", "quantity"] },
@@ -97,6 +102,7 @@ profile: portable
   assert.deepEqual(config.copy, { parallel: 64, fileSizeBytes: 2 ** 30 });
   assert.deepEqual(config.stream, { flushIntervalMs: 1500, fileSizeBytes: 1_000_000, memoryBytes: 16_000_000 });
   assert.equal(config.leaseMs, 120_000);
+  assert.equal(config.profile, "native");
 });
 
 test("all mistakes are told at once, with key, line, value and what is allowed", () => {
@@ -105,13 +111,13 @@ sourc: { url: "postgres://a@b/c" }
 source: { url: "mysql://a@b/c", sslmod: require }
 storage: s3://bucket/prefix?region=eu&secret_key=hush
 schemas:
-  public: { orders: { mode: stream, colums: [a] }, "*": {}, t: { include_columns: [a], exclude_columns: [b] } }
+  public: { orders: { mode: stream, colums: [a] }, u: { types: { n: "decimal(40,2)", m: int } }, "*": {}, t: { include_columns: [a], exclude_columns: [b] } }
   pg_catalog: "*"
   sales: all
 copy: { paralel: 4, file_size: 12 }
 stream: { flush_interval: 10, streams: 2, memory: 1TB }
 lease: forever
-profile: native
+profile: arrow
 http: 127.0.0.1:8080
 `);
   for (const expected of [
@@ -121,7 +127,7 @@ http: 127.0.0.1:8080
     "source.url (line 3) does not begin with postgres:// or postgresql://",
     'storage (line 4) is "s3://bucket/prefix?…", s3:// is not possible in this version, allowed is a folder or file:///folder',
     'schemas.public.orders.mode (line 6) is "stream", allowed is copy-and-stream, stream-only, copy-only',
-    "schemas.public.orders.colums (line 6) is not a key, allowed are mode, include_columns, exclude_columns",
+    "schemas.public.orders.colums (line 6) is not a key, allowed are mode, include_columns, exclude_columns, types, on_inexact",
     'schemas.public.* (line 6) is not a table; every table is written public: "*"',
     "schemas.public.t (line 6) has include_columns and exclude_columns, allowed is one of them",
     "schemas.pg_catalog (line 7) belongs to the server",
@@ -132,9 +138,10 @@ http: 127.0.0.1:8080
     'stream.streams (line 10) is "2", allowed is 1',
     'stream.memory (line 10) is "1TB", allowed is a size from 16MB to 64GB',
     'lease (line 11) is "forever", allowed is a duration',
-    'profile (line 12) is "native", allowed is portable (native is not in this version)',
+    'profile (line 12) is "arrow", allowed is portable, native',
+    'schemas.public.u.types.m (line 6) is "int", allowed is string, double, decimal(p,s) with p from 1 to 38',
     'http (line 13) is "127.0.0.1:8080", allowed is nothing: the dashboard is not in this version',
-    "19 mistakes; correct the keys",
+    "21 mistakes; correct the keys",
   ]) {
     assert.ok(message.includes(expected), `${expected}\nis not in\n${message}`);
   }

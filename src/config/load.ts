@@ -76,6 +76,7 @@ function checkConfig(value: unknown, baseDir: string): CheckedConfig {
       memoryBytes: options.data.stream.memory,
     },
     leaseMs: options.data.lease,
+    profile: options.data.profile,
   };
   return mistakes.length > 0 ? { mistakes } : { config, mistakes };
 }
@@ -90,6 +91,8 @@ function schemaConfigs(schemas: Options["schemas"]): Readonly<Record<string, Sch
             mode: table.mode,
             ...(table.include_columns ? { includeColumns: table.include_columns } : {}),
             ...(table.exclude_columns ? { excludeColumns: table.exclude_columns } : {}),
+            ...(table.types ? { types: table.types } : {}),
+            ...(table.on_inexact === "error" ? { onInexact: "error" } : {}),
           }),
         ),
   );

@@ -38,10 +38,18 @@ const columns = z
   .min(1, { error: "a list of at least one column name" })
   .refine((names) => new Set(names).size === names.length, { error: "a list that names each column once" });
 
+const columnTypes = "string, double, decimal(p,s) with p from 1 to 38 and s up to p, portable, native";
+const columnType = z.string({ error: columnTypes }).refine(isColumnType, { error: columnTypes });
+
 const tableOptions = mapping({
   mode: choice(["copy-and-stream", "stream-only", "copy-only"], "copy-and-stream"),
   include_columns: columns.optional().meta({ allowed: "a list of column names" }),
   exclude_columns: columns.optional().meta({ allowed: "a list of column names" }),
+  types: z
+    .record(z.string(), columnType, { error: "a mapping of columns to types" })
+    .optional()
+    .meta({ allowed: `a mapping of columns to types: ${columnTypes}` }),
+  on_inexact: choice(["keep", "error"], "keep"),
 });
 
 const tables = z.record(z.string(), z.preprocess(emptyAsMapping, tableOptions));
@@ -65,7 +73,7 @@ export const configOptions = mapping({
     memory: size("128MB", "16MB", "64GB"),
   }).prefault({}),
   lease: duration("60s", "1s", "1h"),
-  profile: choice(["portable"], "portable", "portable (native is not in this version)"),
+  profile: choice(["portable", "native"], "portable"),
   http: z
     .undefined({ error: "nothing: the dashboard is not in this version, remove the key" })
     .optional()
@@ -93,6 +101,13 @@ function identifier(what: string) {
 export function isIdentifier(name: string): boolean {
   const length = Buffer.byteLength(name);
   return length >= 1 && length <= 63 && !name.includes("\0");
+}
+
+/** What a column may be written as: src/types/written-as.ts, which tells for which types each one is. */
+function isColumnType(text: string): boolean {
+  if (["string", "double", "portable", "native"].includes(text)) return true;
+  const [, precision, scale] = /^decimal\( ?(\d{1,2}) ?, ?(\d{1,2}) ?\)$/.exec(text) ?? [];
+  return Number(precision) >= 1 && Number(precision) <= 38 && Number(scale) <= Number(precision);
 }
 
 function choice<const T extends readonly [string, ...string[]]>(values: T, byDefault: T[number], says?: string) {

@@ -202,7 +202,17 @@ function sameDefinition(stored: Table, wanted: WantedTable): boolean {
 function sameColumns(left: readonly TableColumn[], right: readonly TableColumn[]): boolean {
   const parts = (columns: readonly TableColumn[]) =>
     JSON.stringify(
-      columns.map((c) => [c.attnum, c.name, c.typeOid, c.typmod, c.typeName, c.notNull, c.generated, c.fileName]),
+      columns.map((c) => [
+        c.attnum,
+        c.name,
+        c.typeOid,
+        c.typmod,
+        c.typeName,
+        c.notNull,
+        c.generated,
+        c.fileName,
+        c.writtenAs,
+      ]),
     );
   return parts(left) === parts(right);
 }

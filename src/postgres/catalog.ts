@@ -31,6 +31,7 @@ export interface PgType {
 
 export interface TypeField {
   readonly name: string;
+  readonly attnum: number;
   readonly typeOid: number;
   readonly typmod: number;
 }
@@ -45,6 +46,8 @@ export interface SourceColumn {
   readonly notNull: boolean;
   /** '' ordinary, 's' stored generated, 'v' virtual generated. */
   readonly generated: "" | "s" | "v";
+  /** How the config wants it in the files (src/types/written-as.ts); absent: as the portable profile has it. */
+  readonly writtenAs?: string;
 }
 
 /** How UPDATE and DELETE name their row in the log. */
@@ -168,7 +171,7 @@ export async function readTypes(client: ClientBase): Promise<Map<number, PgType>
       t.typsend <> 0 as "hasSend", coalesce(r.rngsubtype, m.rngtypid, 0)::oid as "subtypeOid", e.extname as extension,
       case when t.oid = 'money'::regtype then scale(1::money::numeric) end as "moneyScale",
       case when t.typtype = 'c' and (c.relkind = 'c' or t.oid in (select oid from used) or t.typarray in (select oid from used))
-        then coalesce((select json_agg(json_build_object('name', attname, 'typeOid', atttypid::int8, 'typmod', atttypmod)
+        then coalesce((select json_agg(json_build_object('name', attname, 'attnum', attnum, 'typeOid', atttypid::int8, 'typmod', atttypmod)
           order by attnum) from pg_attribute where attrelid = t.typrelid and attnum > 0 and not attisdropped), '[]')
         end as fields
     from pg_type t join pg_namespace n on n.oid = t.typnamespace

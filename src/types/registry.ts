@@ -15,10 +15,12 @@ import {
   int8Family,
   oidFamily,
 } from "./fixed-width.ts";
+import { multirangeShape, nativeShapes, rangeShape } from "./native.ts";
 import { decimalFor, numericFamily } from "./numeric.ts";
 import { encodeTree } from "./tree-encoder.ts";
-import { listTree, type TypeTree, treeColumn, valueTree } from "./type-tree.ts";
+import { listTree, type Shape, type StructField, type TypeTree, treeColumn, valueTree } from "./type-tree.ts";
 import { uuidFamily } from "./uuid.ts";
+import { asString, numericAs, parseWrittenAs, type WrittenAs } from "./written-as.ts";
 
 /** Built-in types by OID (pg_type.dat), without numeric, whose family depends on the typmod. */
 const builtinFamilies: ReadonlyMap<number, Family> = new Map([
@@ -105,23 +107,82 @@ function planColumn(
   types: ReadonlyMap<number, PgType>,
   ids: FieldIds,
 ): ColumnPlan {
-  const binaryTree = typeTree(source.typeOid, source.typmod, types);
+  const written = parseWrittenAs(source.writtenAs) ?? { kind: "profile", profile: "portable" };
+  const binaryTree = typeTree(source.typeOid, source.typmod, types, written);
   const tree = binaryTree ?? valueTree(textFamily);
   const parquet = treeColumn(tree, fileName, ids.ofColumn(source.attnum));
   const { parse } = tree.codec;
   return { source, fileName, parquet, tree, binary: binaryTree !== null, encode: encodeTree(tree), parse };
 }
 
+/** What a column may be written as instead when `wish` is not possible for it, null when it is. */
+export function writtenAsProblem(
+  column: SourceColumn,
+  wish: string,
+  types: ReadonlyMap<number, PgType>,
+): string | null {
+  const written = parseWrittenAs(wish);
+  if (written?.kind === "profile" || written?.kind === "string") return null;
+  let base = baseType(column.typeOid, column.typmod, types);
+  while (base.type?.elementOid) base = baseType(base.type.elementOid, base.typmod, types);
+  if (base.oid !== NUMERIC_OID) return "string, portable or native";
+  return written ? null : "string, double, decimal(p,s), portable or native";
+}
+
 /** Null: no binary decoder for it. */
-function typeTree(typeOid: number, typmod: number, types: ReadonlyMap<number, PgType>): TypeTree | null {
+function typeTree(
+  typeOid: number,
+  typmod: number,
+  types: ReadonlyMap<number, PgType>,
+  written: WrittenAs,
+): TypeTree | null {
+  if (written.kind === "string") {
+    const tree = typeTree(typeOid, typmod, types, { kind: "profile", profile: "portable" });
+    return tree && asString(tree.codec);
+  }
   const base = baseType(typeOid, typmod, types);
   const elementOid = vectorOids.has(base.oid) ? 0 : (base.type?.elementOid ?? 0);
-  if (elementOid === 0) {
-    const family = scalarFamily(base.oid, base.typmod, types);
-    return family && valueTree(family);
+  if (elementOid !== 0) {
+    const element = typeTree(elementOid, base.typmod, types, written);
+    return element && listTree(element, elementOid);
   }
-  const element = typeTree(elementOid, base.typmod, types);
-  return element && listTree(element, elementOid);
+  if (base.oid === NUMERIC_OID && written.kind !== "profile") return valueTree(numericAs(written));
+  const family = scalarFamily(base.oid, base.typmod, types);
+  if (!family) return null;
+  const native = written.kind === "profile" && written.profile === "native";
+  const shape = native ? nativeShape(base, family, types, written) : null;
+  return { codec: family, shape: shape ?? { kind: "value", family } };
+}
+
+/** Null: the native profile writes it as the portable one does. */
+function nativeShape(
+  { oid, type }: ReturnType<typeof baseType>,
+  family: Family,
+  types: ReadonlyMap<number, PgType>,
+  written: WrittenAs,
+): Shape | null {
+  const inner = (typeOid: number, typmod = -1): TypeTree | null => typeTree(typeOid, typmod, types, written);
+  if (type?.kind === "r" && type.subtypeOid) {
+    const subtype = inner(type.subtypeOid);
+    return subtype && rangeShape(family, subtype, type.subtypeOid);
+  }
+  if (type?.kind === "m" && type.subtypeOid) {
+    const range = inner(type.subtypeOid);
+    return range && multirangeShape(range, type.subtypeOid);
+  }
+  if (type?.kind === "c" && type.fields) {
+    const names = fileColumnNames(type.fields.map(({ name }) => name));
+    const fields = type.fields.flatMap(({ typeOid, typmod, attnum }, k): StructField[] => {
+      const tree = inner(typeOid, typmod);
+      return tree ? [{ name: names[k]!, number: attnum, typeOid, tree }] : [];
+    });
+    // A struct without fields is not possible in Parquet.
+    return fields.length > 0 && fields.length === type.fields.length ? { kind: "struct", fields } : null;
+  }
+  if (type?.extension === "hstore" && type.typname === "hstore") {
+    return { kind: "map", key: textFamily, value: valueTree(textFamily) };
+  }
+  return nativeShapes.get(oid)?.(family) ?? null;
 }
 
 /** Null: no binary decoder for it. */

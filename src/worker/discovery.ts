@@ -15,6 +15,7 @@ import { slotName } from "../postgres/slot.ts";
 import type { Storage } from "../storage/storage.ts";
 import type { StreamTable } from "../stream/stream-table.ts";
 import { planColumns } from "../types/registry.ts";
+import { selectWrittenAs } from "./written-as.ts";
 
 export const STREAM = 1;
 
@@ -30,7 +31,8 @@ export async function discover(source: ClientBase, config: Config): Promise<Disc
   const types = await readTypes(source);
   const given = config.publication === undefined ? null : await readPublication(source, config.publication);
   const options = given ? { streamsStoredGenerated: given.generatedStored } : {};
-  return { catalog, types, selection: selectTables(catalog, config.schemas, options) };
+  const selection = selectWrittenAs(selectTables(catalog, config.schemas, options), types, config);
+  return { catalog, types, selection };
 }
 
 /** Everything that would go wrong stops here, before anything is created. PREFLIGHT_FAILED tells all of it. */
