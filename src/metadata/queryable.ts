@@ -68,7 +68,7 @@ async function onPooledConnection<T>(
   work: (transaction: Queryable) => Promise<T>,
   options: TransactionOptions,
 ): Promise<T> {
-  const client = await pool.connect();
+  const client = await connectedClient(pool);
   let broken = true;
   try {
     const result = await onConnection(client, work, options);
@@ -76,6 +76,14 @@ async function onPooledConnection<T>(
     return result;
   } finally {
     client.release(broken); // a connection that saw an error is not used again: its state is not known
+  }
+}
+
+async function connectedClient(pool: Pool): ReturnType<Pool["connect"]> {
+  try {
+    return await pool.connect();
+  } catch (error) {
+    throw describeFailure(error); // as for a statement: a server that restarts is waited for
   }
 }
 

@@ -236,6 +236,20 @@ export async function releaseRange(db: Queryable, range: ClaimedRange): Promise<
   return released !== undefined;
 }
 
+/**
+ * Gives back every range that a worker holds while none of its copiers runs: a claim whose reply was lost is known to
+ * nobody, and its lease would be renewed for ever.
+ */
+export async function releaseRanges(db: Queryable, workerId: string): Promise<number> {
+  const released = await rows(
+    db,
+    `update _pg_flo.copy_ranges set state = 'pending', owner = null, lease_until = null
+     where owner = $1 and state = 'running' returning 1`,
+    [workerId],
+  );
+  return released.length;
+}
+
 /** Ranges whose lease ran out are pending again (`claimRange` takes them anyway; this is so that status says so). */
 export async function resetRangesOfLostWorkers(db: Queryable, group: string): Promise<number> {
   const reset = await rows(

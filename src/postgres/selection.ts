@@ -177,8 +177,10 @@ function selectColumns(table: CatalogTable, wish: TableWish, streamsStored: bool
   }
   const columns = chosen.filter((column) => !unsent.includes(column));
   if (columns.length === 0) {
+    // One that nobody asked for by its name must not keep the others of its schema from being mirrored.
+    const severity = wish === everything ? "warning" : "error";
     findings.push(
-      problem("error", "no-columns", subject, "has no column left to mirror", "include at least one column"),
+      problem(severity, "no-columns", subject, "has no column left to mirror", "include at least one column"),
     );
     return { selected: undefined, findings };
   }

@@ -95,9 +95,25 @@ export async function dropSlot(
   }
 }
 
-/** Tells that the slot's WAL is gone, or the slot itself (`reason` "dropped"): there is a gap that only a copy closes. */
+/**
+ * Why a stream cannot go on from its position: the slot is gone ("dropped"), its WAL is, or the slot stands beyond the
+ * position ("moved on"): somebody else read it, it was made anew, or the metadata are older than the slot. Null: it can.
+ */
+export function slotLostReason(slot: SlotState, position: Lsn): string | null {
+  if (!slot.exists) return "dropped";
+  if (slot.invalidationReason !== null || slot.walStatus === "lost") return slot.invalidationReason ?? "wal_removed";
+  // A stream confirms position + 1 and never more, so the server would begin to send after what is missing.
+  return slot.confirmedFlushLsn !== null && slot.confirmedFlushLsn > position + 1n ? "moved on" : null;
+}
+
+const lostWords: Readonly<Record<string, string>> = {
+  dropped: "does not exist any more",
+  "moved on": "stands beyond what is durable: the changes between were given to somebody else",
+};
+
+/** Tells that the stream cannot go on (`slotLostReason`): there is a gap that only a copy closes. */
 export function slotLostError(name: string, reason: string): PgFloError {
-  const what = reason === "dropped" ? "does not exist any more" : `was invalidated (${reason})`;
+  const what = lostWords[reason] ?? `was invalidated (${reason})`;
   return new PgFloError("SLOT_LOST", `replication slot "${name}" ${what}`, {
     facts: { slot: name, reason },
     ...(fixes[reason] === undefined ? {} : { fix: `${fixes[reason]}, ${startAgain}` }),
@@ -109,6 +125,7 @@ const startAgain = "then run pg-flo drop --yes and pg-flo replicate to copy agai
 // The policy's fix is the one for wal_removed.
 const fixes: Readonly<Record<string, string>> = {
   dropped: "find out who dropped it (a failover loses slots before PostgreSQL 17)",
+  "moved on": "find out who read or made the slot, or why the metadata are older",
   idle_timeout: "raise idle_replication_slot_timeout",
   wal_level_insufficient: "set wal_level = logical",
 };

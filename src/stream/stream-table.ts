@@ -21,6 +21,8 @@ export interface StreamTable {
   readonly name: string;
   readonly identity: ReplicaIdentity;
   readonly columns: readonly ColumnPlan[];
+  /** Whether the config wants a column of this name: one that is not in `columns` then is a new one. */
+  readonly wants: (column: string) => boolean;
   cut: TableCut;
 }
 
@@ -81,8 +83,7 @@ export function mapRelation(message: Relation, relation: StreamRelation): Relati
   };
 }
 
-// Columns that the relation has and the table does not are columns that the config leaves out, or new ones: which of
-// the two is told by the registered columns being all there or not, and new ones by discovery.
+// Columns that the relation has and the table does not are columns that the config leaves out, or new ones.
 function findMismatch(relation: Relation, table: StreamTable): string | null {
   const byName = new Map(relation.columns.map((column) => [column.name, column]));
   for (const { source } of table.columns) {
@@ -100,7 +101,20 @@ function findMismatch(relation: Relation, table: StreamTable): string | null {
   for (const key of table.identity.kind === "none" ? [] : table.identity.columns) {
     if (!byName.has(key) || !kept.has(key)) return `identity column ${JSON.stringify(key)} is not published`;
   }
+  for (const { name } of relation.columns) {
+    if (!kept.has(name) && table.wants(name)) return `column ${JSON.stringify(name)} is new`;
+  }
+  return sameIdentity(relation, table) ? null : "its replica identity changed";
+}
+
+/**
+ * The columns that the server marks are the ones by which old tuples name a row; under FULL it marks all. Without any
+ * mark the server refuses updates and deletes, and inserts are right under every identity.
+ */
+function sameIdentity(relation: Relation, { identity }: StreamTable): boolean {
   const full = relation.replicaIdentity === "f";
-  if (full !== (table.identity.kind === "full")) return "its replica identity changed";
-  return null;
+  if (full || identity.kind !== "key") return full === (identity.kind === "full");
+  const marked = relation.columns.filter(({ flags }) => (flags & 1) !== 0).map(({ name }) => name);
+  if (marked.length === 0) return true;
+  return marked.length === identity.columns.length && marked.every((name) => identity.columns.includes(name));
 }

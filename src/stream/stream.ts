@@ -341,10 +341,13 @@ export class Stream {
     const waitMs = this.#flushNow ? 0 : Math.min(IDLE_POSITION_MS, flushIntervalMs);
     if (position <= progress.position || this.#reader.inTransaction || performance.now() - this.#idleSince < waitMs)
       return;
+    const number = this.#batchNumber;
     this.#flushNow = false;
     this.#closingCount++;
+    // A table's failure first, as for a batch: behind the position its dropped changes would be lost unnoticed.
     this.#closing = this.#closing
-      .then(() => commits.position(this.#batchNumber, position))
+      .then(() => this.#failures)
+      .then(() => commits.position(number, position))
       .then(() => this.#durable(position))
       .finally(() => this.#closingCount--);
     this.#closing.catch((error: unknown) => this.#fail(error));

@@ -12,14 +12,22 @@ import type { CopyJob, CopyJobResult } from "../copy/copier-messages.ts";
 import { type MeasuredHeap, planHeaps } from "../copy/plan.ts";
 import { addEvent } from "../metadata/events.ts";
 import type { Queryable } from "../metadata/queryable.ts";
-import { type ClaimedRange, claimRange, completeRange, planRanges, releaseRange } from "../metadata/ranges.ts";
+import {
+  type ClaimedRange,
+  claimRange,
+  completeRange,
+  planRanges,
+  releaseRange,
+  releaseRanges,
+} from "../metadata/ranges.ts";
 import { takeCut } from "../metadata/streams.ts";
 import { copyAgain, readTables, setTableError, type Table } from "../metadata/tables.ts";
 import { type PgType, readTables as readSourceTables, type SourceTable } from "../postgres/catalog.ts";
-import { applicationName, connect } from "../postgres/connect.ts";
+import { applicationName } from "../postgres/connect.ts";
 import type { Storage } from "../storage/storage.ts";
 import { measureHeaps, planStored, resumable } from "./copy-plan.ts";
 import { type HeldSnapshot, snapshotOfNewSlot } from "./snapshot.ts";
+import { onSource } from "./source-connection.ts";
 import type { StreamService } from "./stream-service.ts";
 
 export interface CopyServiceOptions {
@@ -30,6 +38,8 @@ export interface CopyServiceOptions {
   readonly types: ReadonlyMap<number, PgType>;
   readonly stream: StreamService;
   readonly log: Log;
+  /** A table's definition changed: it must be discovered again. */
+  readonly onTableChanged: () => void;
 }
 
 /** For progress bars, status and metrics. */
@@ -59,15 +69,22 @@ export class CopyService {
   }
 
   async #copyAll(signal: AbortSignal): Promise<void> {
+    try {
+      await this.#copyRounds(signal);
+    } finally {
+      await this.#takeInitial()?.[Symbol.asyncDispose](); // not taken: nothing was left to copy, or a failure came first
+    }
+  }
+
+  async #copyRounds(signal: AbortSignal): Promise<void> {
     for (;;) {
       signal.throwIfAborted();
       const tables = await readTables(this.#options.db, this.#options.config.group);
       const waiting = tables.filter((table) => table.state === "pending" || table.state === "copying");
-      if (waiting.length === 0) break;
+      if (waiting.length === 0) return;
       await using snapshot = this.#takeInitial() ?? (await this.#newSnapshot(waiting, signal));
       await this.#copyUnder(snapshot, signal);
     }
-    await this.#takeInitial()?.[Symbol.asyncDispose]();
   }
 
   #takeInitial(): HeldSnapshot | null {
@@ -110,7 +127,7 @@ export class CopyService {
   async #prepareResume(copying: readonly Table[]): Promise<void> {
     if (copying.length === 0) return;
     const { config, db, log, storage } = this.#options;
-    await this.#onSource(async (source) => {
+    await onSource(config, "plan the copy", async (source) => {
       const measured = await measureHeaps(source, await this.#heapsOf(source, copying));
       const stored = await planStored(db, config.group);
       for (const table of copying) {
@@ -123,8 +140,9 @@ export class CopyService {
   }
 
   async #copyUnder(snapshot: HeldSnapshot, signal: AbortSignal): Promise<void> {
-    const { config, db, log } = this.#options;
+    const { config, db, log, workerId } = this.#options;
     this.figures.snapshotLsn = snapshot.lsn;
+    await releaseRanges(db, workerId);
     await this.#cutCopyOnly(await this.#pendingCopyOnly(), snapshot.lsn);
     const tables = (await readTables(db, config.group)).filter((table) => table.state === "copying");
     await this.#plan(tables);
@@ -147,7 +165,7 @@ export class CopyService {
     const unplanned = tables.filter((table) => table.rangesTotal === null);
     if (unplanned.length === 0) return;
     const { config, db } = this.#options;
-    await this.#onSource(async (source) => {
+    await onSource(config, "plan the copy", async (source) => {
       const measured = await measureHeaps(source, await this.#heapsOf(source, unplanned));
       for (const table of unplanned) {
         const heaps: readonly MeasuredHeap[] = measured.get(table.tableId) ?? [];
@@ -163,16 +181,6 @@ export class CopyService {
   async #heapsOf(source: ClientBase, tables: readonly Table[]): Promise<Map<number, SourceTable["heaps"]>> {
     const byOid = new Map((await readSourceTables(source)).map((table) => [table.oid, table.heaps]));
     return new Map(tables.map((table) => [table.tableId, byOid.get(table.relationOid) ?? []]));
-  }
-
-  async #onSource<T>(work: (source: ClientBase) => Promise<T>): Promise<T> {
-    const { config } = this.#options;
-    const source = await connect(config.source, { applicationName: applicationName(config.group, "copy plan") });
-    try {
-      return await work(source);
-    } finally {
-      await source.end();
-    }
   }
 
   async #runCopiers(
@@ -263,10 +271,13 @@ export class CopyService {
   async #failTable(range: ClaimedRange, job: CopyJob, error: PgFloError): Promise<void> {
     const { config, db, log } = this.#options;
     const subject = `${job.schema}.${job.table}`;
-    const failure = new PgFloError("TABLE_FAILED", `table ${subject}, copy, ${error.message}`);
+    // A definition that is another one now is read again, and the table copied with it.
+    const changed = error.code === "TABLE_CHANGED";
+    const failure = changed ? error : new PgFloError("TABLE_FAILED", `table ${subject}, copy, ${error.message}`);
     log.error(failure.message, errorFacts(error));
     await setTableError(db, range, { code: failure.code, message: failure.message });
     await addEvent(db, config.group, { severity: "error", code: error.code, subject, message: failure.message });
+    if (changed) this.#options.onTableChanged();
   }
 }
 

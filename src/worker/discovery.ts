@@ -80,8 +80,13 @@ export async function register(
   const wanted = wantedTables(discovery);
   let registration = await registerTables(db, config.group, wanted);
   await removeFiles(storage, registration);
-  if (registration.changed.length === 0) return registration.tables;
-  for (const { table } of registration.changed) {
+  // A definition that changed and changed back is the registered one again, but the changes between were dropped.
+  const stopped = registration.tables.filter(({ error }) => error?.code === "TABLE_CHANGED");
+  const again = new Map(
+    [...registration.changed.map(({ table }) => table), ...stopped].map((table) => [table.tableId, table]),
+  );
+  if (again.size === 0) return registration.tables;
+  for (const table of again.values()) {
     log.warn("the table's definition changed, it is copied again", { table: `${table.schema}.${table.name}` });
     for (const path of (await copyAgain(db, config.group, table.tableId)) ?? []) await storage.remove(path);
   }
@@ -107,16 +112,28 @@ function wantedTables({ selection, types }: Discovery): WantedTable[] {
 }
 
 /** The stream's tables as they are stored now, by relation OID. */
-export function streamTables(tables: readonly Table[], types: ReadonlyMap<number, PgType>): Map<number, StreamTable> {
+export function streamTables(
+  tables: readonly Table[],
+  types: ReadonlyMap<number, PgType>,
+  schemas: Config["schemas"],
+): Map<number, StreamTable> {
   const mirrored = tables.filter((table) => table.stream === STREAM && table.state !== "removed");
   return new Map(
     mirrored.map((table) => {
       const { tableId, generation, schemaVersion, relationOid: oid, schema, name, identity } = table;
       const columns = planColumns(table.columns, types);
       const cut = table.state === "error" || table.cutLsn === null ? "unknown" : table.cutLsn;
-      return [oid, { tableId, generation, schemaVersion, oid, schema, name, identity, columns, cut }];
+      const wants = wantsColumn(schemas, schema, name);
+      return [oid, { tableId, generation, schemaVersion, oid, schema, name, identity, columns, wants, cut }];
     }),
   );
+}
+
+function wantsColumn(schemas: Config["schemas"], schema: string, table: string): (column: string) => boolean {
+  const ofSchema = schemas[schema];
+  const wish = ofSchema === undefined || ofSchema === "*" ? undefined : ofSchema[table];
+  const { includeColumns, excludeColumns } = wish ?? {};
+  return (column) => (includeColumns?.includes(column) ?? true) && !excludeColumns?.includes(column);
 }
 
 /**

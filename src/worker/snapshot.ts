@@ -3,6 +3,7 @@
 import type { Lsn } from "../base/lsn.ts";
 import type { Config } from "../config/config.ts";
 import { applicationName, connect } from "../postgres/connect.ts";
+import { toPgFloError } from "../postgres/pg-error.ts";
 import { quoteLiteral } from "../postgres/quote.ts";
 import { openReplication } from "../postgres/replication.ts";
 
@@ -48,6 +49,6 @@ async function holdSnapshot(config: Config, exported: string, lsn: Lsn): Promise
     return { name: rows[0]!.name, lsn, [Symbol.asyncDispose]: () => holder.end() };
   } catch (error) {
     await holder.end();
-    throw error;
+    throw toPgFloError(error, `hold the snapshot for group ${config.group}`);
   }
 }

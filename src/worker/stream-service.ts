@@ -8,17 +8,28 @@ import type { Config } from "../config/config.ts";
 import { type Batch, commitBatch } from "../metadata/batches.ts";
 import { addEvent } from "../metadata/events.ts";
 import type { Queryable } from "../metadata/queryable.ts";
-import { claimStream, markStreamLost, movePosition, type StreamClaim, type StreamFence } from "../metadata/streams.ts";
+import {
+  claimStream,
+  markStreamLost,
+  movePosition,
+  type StreamClaim,
+  type StreamFence,
+  type Stream as StreamRow,
+} from "../metadata/streams.ts";
 import { readTables, setTableError } from "../metadata/tables.ts";
 import type { PgType } from "../postgres/catalog.ts";
-import { applicationName, connect } from "../postgres/connect.ts";
+import { applicationName } from "../postgres/connect.ts";
 import { openReplication } from "../postgres/replication.ts";
-import { readSlot, slotLostError } from "../postgres/slot.ts";
+import { readSlot, slotLostError, slotLostReason } from "../postgres/slot.ts";
 import type { Storage } from "../storage/storage.ts";
 import type { FinishedFile } from "../stream/batch.ts";
 import { Stream, type StreamCommits, type TakenCut } from "../stream/stream.ts";
 import { type StreamProgress, startProgress } from "../stream/stream-state.ts";
 import { STREAM, streamTables } from "./discovery.ts";
+import { onSource } from "./source-connection.ts";
+
+/** About a second: long enough for a connection that was lost by itself. */
+const COMMIT_ATTEMPTS_AT_SOURCE = 4;
 
 export interface StreamServiceOptions {
   readonly config: Config;
@@ -71,8 +82,8 @@ export class StreamService {
     const claim = await claimStream(db, { group: config.group, stream: STREAM, workerId, leaseMs: config.leaseMs });
     if (!claim.taken) throw streamTaken(config.group, claim);
     const { stream, fence } = claim;
-    await this.#checkSlot(fence, stream.slotName);
-    const tables = streamTables(await readTables(db, config.group), types);
+    await this.#checkSlot(fence, stream);
+    const tables = streamTables(await readTables(db, config.group), types, config.schemas);
     const position = stream.position!;
     this.progress = this.progress
       ? { ...this.progress, reached: position, position, changedUpTo: position }
@@ -109,17 +120,14 @@ export class StreamService {
     }
   }
 
-  async #checkSlot(fence: StreamFence, slot: string): Promise<void> {
+  /** What the slot no longer has cannot be read any more: SLOT_LOST, with the cause. */
+  async #checkSlot(fence: StreamFence, { slotName: slot, position }: StreamRow): Promise<void> {
     const { config, db } = this.#options;
-    const source = await connect(config.source, { applicationName: applicationName(config.group, "slot check") });
-    try {
-      const state = await readSlot(source, slot);
-      if (state.exists && state.walStatus !== "lost" && state.invalidationReason === null) return;
-      await markStreamLost(db, fence);
-      throw slotLostError(slot, state.exists ? (state.invalidationReason ?? "wal_removed") : "it does not exist");
-    } finally {
-      await source.end();
-    }
+    const state = await onSource(config, "read the slot", (source) => readSlot(source, slot));
+    const reason = slotLostReason(state, position!);
+    if (reason === null) return;
+    await markStreamLost(db, fence);
+    throw slotLostError(slot, reason);
   }
 
   // A column that jams a binary slot was added after the start: the same slot decodes with text.
@@ -136,14 +144,19 @@ export class StreamService {
 
   #commits(fence: StreamFence, signal: AbortSignal): StreamCommits {
     const { db, log, config, storage } = this.#options;
-    const persist = (name: string, work: () => Promise<void>) => runService(work, signal, { name, log });
+    // A server that shuts down in order waits until its log is confirmed. When the metadata are on it too, they are gone
+    // first: then the stream gives up, which lets the server end, and begins again at the last durable position.
+    const { source, metadata } = config;
+    const atSource = metadata.host === source.host && metadata.port === source.port;
+    const limits = atSource ? { failuresMax: COMMIT_ATTEMPTS_AT_SOURCE } : {};
+    const persist = (name: string, work: () => Promise<void>) => runService(work, signal, { name, log, ...limits });
     return {
       batch: async (number, position, files, cut) => {
         const batch = { ...fence, batch: number, position, ...batchContent(files, cut) };
         let committed = false;
         const commit = async () => {
           const outcome = await commitBatch(db, batch);
-          if (outcome.result === "fenced") throw fenced(config.group);
+          if (outcome.result === "fenced") throw streamFenced(config.group);
           committed = true;
           for (const path of outcome.refusedPaths) await storage.remove(path);
         };
@@ -154,7 +167,7 @@ export class StreamService {
       },
       position: (batch, position) =>
         persist("commit of a position", async () => {
-          if ((await movePosition(db, { ...fence, batch, position })) === "fenced") throw fenced(config.group);
+          if ((await movePosition(db, { ...fence, batch, position })) === "fenced") throw streamFenced(config.group);
         }),
       tableFailed: async (table, reason) => {
         const name = `${table.schema}.${table.name}`;
@@ -198,7 +211,8 @@ function batchContent(
   };
 }
 
-function fenced(group: string): PgFloError {
+/** What a worker is told that was replaced. */
+export function streamFenced(group: string): PgFloError {
   return new PgFloError("STREAM_TAKEN", `stream ${STREAM} of group ${group}, lease, another worker took it over`);
 }
 

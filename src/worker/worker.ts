@@ -15,17 +15,19 @@ import { activateStream, claimStream, ensureStream, type StreamFence } from "../
 import { readTables } from "../metadata/tables.ts";
 import { releaseWorker } from "../metadata/workers.ts";
 import { applicationName, connect, openPool } from "../postgres/connect.ts";
+import { toPgFloError } from "../postgres/pg-error.ts";
 import { syncPublications } from "../postgres/publication.ts";
 import { publicationNames } from "../postgres/publication-plan.ts";
 import { openReplication } from "../postgres/replication.ts";
-import { dropSlot, slotName } from "../postgres/slot.ts";
+import { dropSlot, readSlot, slotLostError, slotLostReason, slotName } from "../postgres/slot.ts";
 import { openStorage } from "../storage/open.ts";
 import type { Storage } from "../storage/storage.ts";
 import { type CopyFigures, CopyService } from "./copy-service.ts";
 import { binaryPossible, type Discovery, discover, refuseFindings, register, STREAM } from "./discovery.ts";
 import { joinGroup, keepLeases } from "./membership.ts";
 import { type HeldSnapshot, snapshotOfNewSlot } from "./snapshot.ts";
-import { StreamService, streamTaken } from "./stream-service.ts";
+import { onSource } from "./source-connection.ts";
+import { StreamService, streamFenced, streamTaken } from "./stream-service.ts";
 
 const METADATA_CONNECTIONS = 4;
 const CAUGHT_UP_POLL_MS = 20;
@@ -89,13 +91,10 @@ async function openMetadataPool(config: Config): Promise<AsyncDisposable & { rea
 
 /** Everything committed so far has a commit LSN below the one that is given: a mark in the log, which we will see. */
 async function writeMark(config: Config): Promise<Lsn> {
-  const source = await connect(config.source, { applicationName: applicationName(config.group, "mark") });
-  try {
+  return onSource(config, "mark the log", async (source) => {
     const { rows } = await source.query<{ lsn: string }>("select pg_logical_emit_message(true, 'pg_flo', '') as lsn");
     return parseLsn(rows[0]!.lsn);
-  } finally {
-    await source.end();
-  }
+  });
 }
 
 /** True: begin again with discovery. */
@@ -104,7 +103,9 @@ async function runSession(options: SessionOptions, signal: AbortSignal): Promise
   const source = await connect(config.source, { applicationName: applicationName(config.group, "catalog") });
   let workerId: string | null = null;
   try {
-    const discovery = await discover(source, config);
+    const discovery = await discover(source, config).catch((error: unknown) => {
+      throw toPgFloError(error, `read the catalog for group ${config.group}`);
+    });
     const metadataAtSource = sameDatabase(config.metadata, config.source);
     if (!options.start.checked) await refuseFindings(source, config, discovery.selection, metadataAtSource, log);
     options.start.checked = true;
@@ -132,10 +133,8 @@ async function runSession(options: SessionOptions, signal: AbortSignal): Promise
       });
     }
     if (claim.stream.state === "lost") {
-      throw new PgFloError(
-        "SLOT_LOST",
-        `replication slot ${claim.stream.slotName}, stream of group ${config.group}, it was lost`,
-      );
+      const { slotName: name, position } = claim.stream;
+      throw slotLostError(name, slotLostReason(await readSlot(source, name), position!) ?? "wal_removed");
     }
     const created = claim.stream.state === "creating";
     const initial = created ? await createStreamSlot(options, claim.stream.slotName, claim.fence, signal) : null;
@@ -179,21 +178,15 @@ async function createStreamSlot(
   fence: StreamFence,
   signal: AbortSignal,
 ): Promise<HeldSnapshot> {
-  const source = await connect(config.source, { applicationName: applicationName(config.group, "slot") });
-  try {
-    await dropSlot(source, slot);
-  } finally {
-    await source.end();
-  }
+  await onSource(config, "drop an unfinished slot", (source) => dropSlot(source, slot));
   log.info("creating the replication slot, which waits for the transactions that run now", { slot });
   const snapshot = await snapshotOfNewSlot(config, { name: slot, temporary: false }, signal);
-  const activation = await activateStream(db, fence, snapshot.lsn);
-  if (activation.result === "fenced") {
-    await snapshot[Symbol.asyncDispose]();
-    throw new PgFloError(
-      "STREAM_TAKEN",
-      `stream ${STREAM} of group ${config.group}, lease, another worker took it over`,
-    );
+  try {
+    const activation = await activateStream(db, fence, snapshot.lsn);
+    if (activation.result === "fenced") throw streamFenced(config.group);
+  } catch (error) {
+    await snapshot[Symbol.asyncDispose](); // a snapshot that nobody uses would hold back vacuum at the source
+    throw error;
   }
   log.info("slot created", { slot, consistentPoint: formatLsn(snapshot.lsn) });
   return snapshot;
@@ -209,16 +202,12 @@ async function runServices(
   const { config, db, storage, log } = options;
   const end = new AbortController();
   let changed = false;
-  const shared = { config, db, storage, workerId, types: discovery.types, log };
-  const stream = new StreamService({
-    ...shared,
-    publications,
-    binary: binaryPossible(discovery),
-    onTableChanged: () => {
-      changed = true;
-      end.abort();
-    },
-  });
+  const onTableChanged = (): void => {
+    changed = true;
+    end.abort();
+  };
+  const shared = { config, db, storage, workerId, types: discovery.types, log, onTableChanged };
+  const stream = new StreamService({ ...shared, publications, binary: binaryPossible(discovery) });
   const copy = new CopyService({ ...shared, stream }, initial);
   options.onFigures?.({ stream, copy: copy.figures });
   const inner = AbortSignal.any([signal, end.signal]);
