@@ -5,6 +5,7 @@ import { LSN_ZERO, type Lsn, lsn } from "../base/lsn.ts";
 import { CELL_NULL } from "../parquet/leaf-buffer.ts";
 import type { ParquetColumn } from "../parquet/schema.ts";
 import { tupleKind } from "../postgres/tuple.ts";
+import { textFamily } from "../types/bytes.ts";
 import type { Cells } from "../types/family.ts";
 import { oldColumns } from "../types/registry.ts";
 import { type EncodedColumn, EXACT_COLUMN, ExactColumn } from "../types/row-encoder.ts";
@@ -103,6 +104,8 @@ export class TableRowEncoder {
   readonly #positions: readonly Int32Array[];
   /** Per column of the table; null for one without an `_old_` twin. */
   readonly #oldPositions: readonly (Int32Array | null)[];
+  /** Columns whose binary form is their text. */
+  readonly #sameAsText: readonly boolean[];
   readonly #identityColumns: ReadonlySet<number> | null;
   readonly #unchanged = new Map<number, string[]>();
   readonly #schemaName: Uint8Array;
@@ -129,6 +132,9 @@ export class TableRowEncoder {
     this.#positions = scratchPositions(0, table.columns.length);
     const old = scratchPositions(table.columns.length, oldPlans.length);
     this.#oldPositions = table.columns.map((_, index) => old[oldPlans.indexOf(index)] ?? null);
+    this.#sameAsText = table.columns.map(
+      ({ binary, tree: { shape } }) => binary && shape.kind === "value" && shape.family.parse === textFamily.parse,
+    );
     // Without a key the whole row is the identity.
     this.#identityColumns = relation.consolidation === "identity" ? new Set(relation.keyColumns) : null;
     this.#schemaName = new TextEncoder().encode(table.schema);
@@ -216,7 +222,7 @@ export class TableRowEncoder {
       else this.#unchanged.set(row, [source.name]);
       return CELL_NULL;
     }
-    if (binary === (kind === tupleKind.binary)) return at + 1;
+    if (binary === (kind === tupleKind.binary) || this.#sameAsText[column]) return at + 1;
     if (!binary) {
       throw new PgFloError(
         "NEEDS_TEXT",
