@@ -23,6 +23,8 @@ export interface PgType {
   readonly subtypeOid?: number;
   /** Attributes of a composite, in the order of its values; null for other types, and for rows of tables that no column has. */
   readonly fields?: readonly TypeField[] | null;
+  /** Between an array's elements of this type: pg_type.typdelim. A comma when absent. */
+  readonly delimiter?: string;
   /** The extension that the type belongs to. */
   readonly extension?: string | null;
   /** Of money: digits behind the point, which lc_monetary decides. Else null. */
@@ -168,7 +170,7 @@ export async function readTypes(client: ClientBase): Promise<Map<number, PgType>
       case when t.typsubscript = 'array_subscript_handler'::regproc and t.typlen = -1 then t.typelem else 0 end
         as "elementOid",
       t.typbasetype as "baseOid", case when t.typtype = 'd' then t.typtypmod else -1 end as "baseTypmod",
-      t.typsend <> 0 as "hasSend", coalesce(r.rngsubtype, m.rngtypid, 0)::oid as "subtypeOid", e.extname as extension,
+      t.typdelim as delimiter, t.typsend <> 0 as "hasSend", coalesce(r.rngsubtype, m.rngtypid, 0)::oid as "subtypeOid", e.extname as extension,
       case when t.oid = 'money'::regtype then scale(1::money::numeric) end as "moneyScale",
       case when t.typtype = 'c' and (c.relkind = 'c' or t.oid in (select oid from used) or t.typarray in (select oid from used))
         then coalesce((select json_agg(json_build_object('name', attname, 'attnum', attnum, 'typeOid', atttypid::int8, 'typmod', atttypmod)

@@ -9,7 +9,7 @@ const DATE_MAX = 2921939; // 9999-12-31
 const INT32_MIN = -0x80000000;
 const INT32_MAX = 0x7fffffff;
 
-const US_OF_DAY = 86_400_000_000;
+export const US_OF_DAY = 86_400_000_000;
 const US_PER_DAY = BigInt(US_OF_DAY);
 const US_1970_TO_2000 = BigInt(DAYS_1970_TO_2000) * US_PER_DAY;
 const TIMESTAMP_MIN = BigInt(DATE_MIN) * US_PER_DAY;
@@ -22,7 +22,7 @@ const HIGH_MIN = Number(TIMESTAMP_MIN >> 32n) + 1;
 const HIGH_MAX = Number(TIMESTAMP_MAX >> 32n) - 1;
 const SHIFT_HIGH = Number(US_1970_TO_2000 >> 32n);
 const SHIFT_LOW = Number(US_1970_TO_2000 & 0xffffffffn);
-const TWO_32 = 0x100000000;
+export const TWO_32 = 0x100000000;
 
 const encodeDate: Encode = (leaf, cells, inexact) => {
   const { bytes, view, positions, count } = cells;
@@ -150,12 +150,12 @@ export const timeFamily: Family = {
   format: (_bytes, view, at) => timeText(timeMicroseconds(view, at)),
 };
 
-function timeMicroseconds(view: DataView, at: number): number {
+export function timeMicroseconds(view: DataView, at: number): number {
   return view.getInt32(at) * TWO_32 + view.getUint32(at + 4);
 }
 
 // Seconds and fraction are small integers, which the compiler divides by multiplying.
-function writeTime(out: Uint8Array, start: number, microseconds: number): number {
+export function writeTime(out: Uint8Array, start: number, microseconds: number): number {
   const seconds = Math.floor(microseconds / 1_000_000) | 0;
   const fraction = (microseconds - seconds * 1_000_000) | 0;
   const minutes = (seconds / 60) | 0;
@@ -273,7 +273,7 @@ function parseTimestamp(text: string): Uint8Array {
   return int64Bytes(value);
 }
 
-function clockMicroseconds(hour: string, minute: string, second: string, fraction: string | undefined): bigint {
+export function clockMicroseconds(hour: string, minute: string, second: string, fraction: string | undefined): bigint {
   const seconds = Number(hour) * 3600 + Number(minute) * 60 + Number(second);
   return BigInt(seconds) * 1_000_000n + BigInt((fraction ?? "").padEnd(6, "0"));
 }

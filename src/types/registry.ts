@@ -17,6 +17,7 @@ import {
 } from "./fixed-width.ts";
 import { multirangeShape, nativeShapes, rangeShape } from "./native.ts";
 import { decimalFor, numericFamily } from "./numeric.ts";
+import { catalogFamily, elementOf, type InnerTypes, vectorTree } from "./portable.ts";
 import { encodeTree } from "./tree-encoder.ts";
 import { listTree, type Shape, type StructField, type TypeTree, treeColumn, valueTree } from "./type-tree.ts";
 import { uuidFamily } from "./uuid.ts";
@@ -48,8 +49,6 @@ const builtinFamilies: ReadonlyMap<number, Family> = new Map([
   [3802, jsonbFamily],
 ]);
 const NUMERIC_OID = 1700;
-/** int2vector and oidvector: arrays on the wire, but with a text of their own. Their values are read as text. */
-const vectorOids: ReadonlySet<number> = new Set([22, 30]);
 
 /** Own columns have field ids from here on. */
 export const OWN_FIELD_ID = 1_000_000;
@@ -108,8 +107,10 @@ function planColumn(
   ids: FieldIds,
 ): ColumnPlan {
   const written = parseWrittenAs(source.writtenAs) ?? { kind: "profile", profile: "portable" };
-  const binaryTree = typeTree(source.typeOid, source.typmod, types, written);
-  const tree = binaryTree ?? valueTree(textFamily);
+  const anyBytes = source.anyBytes === true;
+  const binaryTree = typeTree(source.typeOid, source.typmod, { types, written, anyBytes });
+  const typed = binaryTree ?? valueTree(anyBytes ? anyBytesFamily(textFamily, false) : textFamily);
+  const tree = anyBytes ? { ...typed, codec: exactCodec(typed.codec) } : typed;
   const parquet = treeColumn(tree, fileName, ids.ofColumn(source.attnum));
   const { parse } = tree.codec;
   return { source, fileName, parquet, tree, binary: binaryTree !== null, encode: encodeTree(tree), parse };
@@ -129,28 +130,31 @@ export function writtenAsProblem(
   return written ? null : "string, double, decimal(p,s), portable or native";
 }
 
+/** What decides how a type is written. */
+interface Planning {
+  readonly types: ReadonlyMap<number, PgType>;
+  readonly written: WrittenAs;
+  readonly anyBytes: boolean;
+}
+
 /** Null: no binary decoder for it. */
-function typeTree(
-  typeOid: number,
-  typmod: number,
-  types: ReadonlyMap<number, PgType>,
-  written: WrittenAs,
-): TypeTree | null {
+function typeTree(typeOid: number, typmod: number, planning: Planning): TypeTree | null {
+  const { types, written, anyBytes } = planning;
   if (written.kind === "string") {
-    const tree = typeTree(typeOid, typmod, types, { kind: "profile", profile: "portable" });
+    const tree = typeTree(typeOid, typmod, { ...planning, written: { kind: "profile", profile: "portable" } });
     return tree && asString(tree.codec);
   }
   const base = baseType(typeOid, typmod, types);
-  const elementOid = vectorOids.has(base.oid) ? 0 : (base.type?.elementOid ?? 0);
+  const elementOid = elementOf(base);
   if (elementOid !== 0) {
-    const element = typeTree(elementOid, base.typmod, types, written);
-    return element && listTree(element, elementOid);
+    const element = typeTree(elementOid, base.typmod, planning);
+    return element && listTree(element, elementOid, types.get(elementOid)?.delimiter);
   }
   if (base.oid === NUMERIC_OID && written.kind !== "profile") return valueTree(numericAs(written));
-  const family = scalarFamily(base.oid, base.typmod, types);
-  if (!family) return null;
+  const family = scalarFamily(base.oid, base.typmod, types, anyBytes);
+  if (!family) return vectorTree(base);
   const native = written.kind === "profile" && written.profile === "native";
-  const shape = native ? nativeShape(base, family, types, written) : null;
+  const shape = native ? nativeShape(base, family, planning) : null;
   return { codec: family, shape: shape ?? { kind: "value", family } };
 }
 
@@ -158,10 +162,9 @@ function typeTree(
 function nativeShape(
   { oid, type }: ReturnType<typeof baseType>,
   family: Family,
-  types: ReadonlyMap<number, PgType>,
-  written: WrittenAs,
+  planning: Planning,
 ): Shape | null {
-  const inner = (typeOid: number, typmod = -1): TypeTree | null => typeTree(typeOid, typmod, types, written);
+  const inner = (typeOid: number, typmod = -1): TypeTree | null => typeTree(typeOid, typmod, planning);
   if (type?.kind === "r" && type.subtypeOid) {
     const subtype = inner(type.subtypeOid);
     return subtype && rangeShape(family, subtype, type.subtypeOid);
@@ -180,7 +183,8 @@ function nativeShape(
     return fields.length > 0 && fields.length === type.fields.length ? { kind: "struct", fields } : null;
   }
   if (type?.extension === "hstore" && type.typname === "hstore") {
-    return { kind: "map", key: textFamily, value: valueTree(textFamily) };
+    const text = planning.anyBytes ? anyBytesFamily(textFamily, false) : textFamily;
+    return { kind: "map", key: text, value: valueTree(text) };
   }
   return nativeShapes.get(oid)?.(family) ?? null;
 }
@@ -193,7 +197,14 @@ function scalarFamily(typeOid: number, typmod: number, types: ReadonlyMap<number
     return numericFamily(precision, scale);
   }
   if (base.type?.kind === "e") return textFamily;
-  return builtinFamilies.get(base.oid) ?? null;
+  return builtinFamilies.get(base.oid) ?? catalogFamily(base, innerTypes(types));
+}
+
+function innerTypes(types: ReadonlyMap<number, PgType>): InnerTypes {
+  return {
+    resolve: (typeOid, typmod) => baseType(typeOid, typmod, types),
+    family: (typeOid, typmod) => scalarFamily(typeOid, typmod, types),
+  };
 }
 
 /**
