@@ -118,6 +118,20 @@ test("a table begins to be awaited in the middle of a transaction, which comes b
   );
 });
 
+test("what is held can be forgotten, also in the middle of a transaction", () => {
+  const { reader } = reading([table(1, "awaited")]);
+  feed(reader, [message.relation(sent), ...transaction(10n, insert(1, "a", "v")), message.begin(20n)]);
+  feed(reader, [insert(1, "b", "v")]);
+  reader.forgetHeld();
+  reader.heldArena.reset();
+  assert.equal(reader.holding, false);
+  feed(reader, [insert(1, "c", "v"), message.commit(20n), ...transaction(30n, insert(1, "d", "v"))]);
+  assert.deepEqual(
+    reader.takeHeld().map(({ store }) => netRows(store).map(shown)),
+    [["1 INSERT c v"], ["1 INSERT d v"]],
+  );
+});
+
 test("relations that are not mirrored are passed over", () => {
   const { reader, committed } = reading([table(1, lsnOf(0))]);
   const foreign: SentRelation = { oid: 9, columns: ["x", "y", "z"], replicaIdentity: "n" };

@@ -77,6 +77,12 @@ export class ChangeReader implements PgoutputHandler {
     return held;
   }
 
+  /** Drops what is held: a cut that is asked for now comes after all of it. Its bytes stay as with `takeHeld`. */
+  forgetHeld(): void {
+    this.#held = [];
+    this.#heldStore = null;
+  }
+
   /**
    * Takes the bytes before the open transaction out of the arena, when nobody needs the committed ones any more: what
    * is received ends in the middle of a transaction nearly always, so a reset between two of them may never come.

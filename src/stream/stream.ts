@@ -147,6 +147,7 @@ export class Stream {
    */
   awaitCut(generations: ReadonlyMap<number, number>): StreamTable[] {
     const tables = [...this.#options.tables.values()].filter((table) => generations.has(table.tableId));
+    this.#forgetHeld(generations);
     for (const table of tables) {
       table.cut = "awaited";
       table.generation = generations.get(table.tableId)!;
@@ -169,6 +170,16 @@ export class Stream {
   /** Makes durable what has been read, without waiting for the flush interval. */
   flush(): void {
     this.#flushNow = true;
+  }
+
+  /** A slot that could not be created is asked for once more: what was held for it is before every cut to come. */
+  #forgetHeld(generations: ReadonlyMap<number, number>): void {
+    const others = [...this.#options.tables.values()].some(
+      ({ cut, tableId }) => cut === "awaited" && !generations.has(tableId),
+    );
+    if (others || this.#newCuts.length > 0) return;
+    this.#reader.forgetHeld();
+    if (this.#encodingCount === 0) this.#reader.heldArena.reset();
   }
 
   #takeCut({ tables: awaited, cut, resolve, reject }: NewCut): void {
