@@ -4,6 +4,7 @@ import { parentPort, workerData } from "node:worker_threads";
 
 import { PgFloError } from "../base/errors.ts";
 import { lsn } from "../base/lsn.ts";
+import { takeBytesAsTheyAre } from "../postgres/client-encoding.ts";
 import { connect } from "../postgres/connect.ts";
 import { quoteLiteral } from "../postgres/quote.ts";
 import { type RawConnection, takeOver } from "../postgres/raw-connection.ts";
@@ -31,6 +32,7 @@ async function openInSnapshot(): Promise<RawConnection> {
     stream: () => new GatheringSocket({ gather: false }),
   });
   const connection = takeOver(client);
+  await takeBytesAsTheyAre(connection);
   await connection.query("begin transaction isolation level repeatable read read only");
   try {
     await connection.query(`set transaction snapshot ${quoteLiteral(options.snapshot)}`);

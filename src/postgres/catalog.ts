@@ -48,6 +48,8 @@ export interface SourceColumn {
   readonly notNull: boolean;
   /** '' ordinary, 's' stored generated, 'v' virtual generated. */
   readonly generated: "" | "s" | "v";
+  /** The database is SQL_ASCII: its text may be bytes that are no UTF-8. */
+  readonly anyBytes?: true;
   /** How the config wants it in the files (src/types/written-as.ts); absent: as the portable profile has it. */
   readonly writtenAs?: string;
 }
@@ -134,11 +136,14 @@ export async function readCatalog(client: ClientBase): Promise<Catalog> {
 
 /** The same inside the caller's transaction, whose search_path becomes pg_catalog so that type names are qualified. */
 export async function readCatalogInside(client: ClientBase): Promise<Catalog> {
-  const server = await client.query<{ version: string; schemas: string[] }>(`
+  const server = await client.query<{ version: string; encoding: string; schemas: string[] }>(`
     select current_setting('server_version_num') as version, set_config('search_path', 'pg_catalog', true),
+      current_setting('server_encoding') as encoding,
       array(select nspname::text from pg_namespace where ${mirrored("nspname")} order by 1) as schemas`);
   const relations = (await client.query<RelationRow>(relationsSql)).rows;
-  const columns = groupBy((await client.query<ColumnRow>(columnsSql)).rows, (row) => row.relation);
+  const anyBytes = server.rows[0]!.encoding === "SQL_ASCII" ? ({ anyBytes: true } as const) : {};
+  const columnRows = (await client.query<ColumnRow>(columnsSql)).rows.map((row) => ({ ...row, ...anyBytes }));
+  const columns = groupBy<ColumnRow>(columnRows, (row) => row.relation);
   const indexes = groupBy((await client.query<IndexRow>(indexesSql)).rows, (row) => row.relation);
   const serverVersion = Number(server.rows[0]!.version);
   const leaves = leavesByRoot(relations);

@@ -6,6 +6,7 @@ import { type DatabaseError, escapeIdentifier } from "pg";
 import type { ConnectionConfig } from "../base/connection-config.ts";
 import { PgFloError } from "../base/errors.ts";
 import { formatLsn, LSN_ZERO, type Lsn, lsn, parseLsn } from "../base/lsn.ts";
+import { takeBytesAsTheyAre } from "./client-encoding.ts";
 import { connect } from "./connect.ts";
 import { toPgFloError } from "./pg-error.ts";
 import { type RawConnection, type TextRow, takeOver } from "./raw-connection.ts";
@@ -86,6 +87,7 @@ export async function openReplication(
   });
   const raw = takeOver(client);
   try {
+    await takeBytesAsTheyAre(raw);
     const [row] = await raw.query("SHOW server_version_num");
     return new ReplicationConnection(raw, Number(row?.[0]));
   } catch (error) {

@@ -230,7 +230,7 @@ export class TableRowEncoder {
       );
     }
     const length = arena.view.getInt32(at + 1);
-    const text = Buffer.from(arena.bytes.buffer, at + 5, length).toString("utf8");
+    const text = Buffer.from(arena.bytes.buffer, at + 5, length).toString(source.anyBytes ? "latin1" : "utf8");
     const parsed = parse(text);
     const position = arena.reserve(4 + parsed.length);
     arena.view.setInt32(position, parsed.length);

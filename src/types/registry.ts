@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import type { ParquetColumn } from "../parquet/schema.ts";
 import type { PgType, SourceColumn } from "../postgres/catalog.ts";
+import { anyBytesFamily, exactCodec } from "./any-bytes.ts";
 import { bpcharFamily, byteaFamily, jsonbFamily, jsonFamily, textFamily } from "./bytes.ts";
 import { dateFamily, timeFamily, timestampFamily, timestamptzFamily } from "./date-time.ts";
 import type { EncodeColumn, Family } from "./family.ts";
@@ -142,7 +143,9 @@ function typeTree(typeOid: number, typmod: number, planning: Planning): TypeTree
   const { types, written, anyBytes } = planning;
   if (written.kind === "string") {
     const tree = typeTree(typeOid, typmod, { ...planning, written: { kind: "profile", profile: "portable" } });
-    return tree && asString(tree.codec);
+    if (!tree) return null;
+    const family = asString(tree.codec, anyBytes ? "latin1" : "utf8");
+    return { codec: tree.codec, shape: { kind: "value", family: anyBytes ? anyBytesFamily(family, true) : family } };
   }
   const base = baseType(typeOid, typmod, types);
   const elementOid = elementOf(base);
@@ -159,11 +162,7 @@ function typeTree(typeOid: number, typmod: number, planning: Planning): TypeTree
 }
 
 /** Null: the native profile writes it as the portable one does. */
-function nativeShape(
-  { oid, type }: ReturnType<typeof baseType>,
-  family: Family,
-  planning: Planning,
-): Shape | null {
+function nativeShape({ oid, type }: ReturnType<typeof baseType>, family: Family, planning: Planning): Shape | null {
   const inner = (typeOid: number, typmod = -1): TypeTree | null => typeTree(typeOid, typmod, planning);
   if (type?.kind === "r" && type.subtypeOid) {
     const subtype = inner(type.subtypeOid);
@@ -190,20 +189,34 @@ function nativeShape(
 }
 
 /** Null: no binary decoder for it. */
-function scalarFamily(typeOid: number, typmod: number, types: ReadonlyMap<number, PgType>): Family | null {
+function scalarFamily(
+  typeOid: number,
+  typmod: number,
+  types: ReadonlyMap<number, PgType>,
+  anyBytes: boolean,
+): Family | null {
   const base = baseType(typeOid, typmod, types);
+  const family = utf8Family(base, types, anyBytes);
+  return anyBytes && family ? anyBytesFamily(family, base.type?.kind === "c") : family;
+}
+
+function utf8Family(
+  base: ReturnType<typeof baseType>,
+  types: ReadonlyMap<number, PgType>,
+  anyBytes: boolean,
+): Family | null {
   if (base.oid === NUMERIC_OID) {
     const { precision, scale } = decimalFor(base.typmod);
     return numericFamily(precision, scale);
   }
   if (base.type?.kind === "e") return textFamily;
-  return builtinFamilies.get(base.oid) ?? catalogFamily(base, innerTypes(types));
+  return builtinFamilies.get(base.oid) ?? catalogFamily(base, innerTypes(types, anyBytes));
 }
 
-function innerTypes(types: ReadonlyMap<number, PgType>): InnerTypes {
+function innerTypes(types: ReadonlyMap<number, PgType>, anyBytes: boolean): InnerTypes {
   return {
     resolve: (typeOid, typmod) => baseType(typeOid, typmod, types),
-    family: (typeOid, typmod) => scalarFamily(typeOid, typmod, types),
+    family: (typeOid, typmod) => scalarFamily(typeOid, typmod, types, anyBytes),
   };
 }
 

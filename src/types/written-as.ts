@@ -2,7 +2,6 @@
 // column. The choice is part of the column's definition, so files of one schema version never mix two.
 import { type Codec, type Encode, type Family, type InexactValues, malformed } from "./family.ts";
 import { BARE_PRECISION, numericFamily } from "./numeric.ts";
-import type { TypeTree } from "./type-tree.ts";
 
 export type Profile = "portable" | "native";
 
@@ -25,27 +24,24 @@ export function parseWrittenAs(text: string | undefined): WrittenAs | null {
   return { kind: "decimal", precision, scale };
 }
 
-/** A type that is in the file as its text. */
-export function asString(codec: Codec): TypeTree {
+/** The family of a type that is in the file as its text. */
+export function asString(codec: Codec, encoding: "utf8" | "latin1"): Family {
   const encode: Encode = (leaf, { bytes, view, positions, count }) => {
     leaf.reserveEntries(count);
     for (let i = 0; i < count; i++) {
       const at = positions[i]!;
       leaf.definitions[leaf.entryCount++] = leaf.present + Math.min(at, 0);
       if (at < 0) continue;
-      const text = formatChecked(codec, bytes, view, at);
-      leaf.reserve(4 + text.length * 3);
-      const { written } = utf8.encodeInto(text, leaf.bytes.subarray(leaf.end + 4));
-      leaf.view.setUint32(leaf.end, written, true);
-      leaf.end += 4 + written;
+      const text = Buffer.from(formatChecked(codec, bytes, view, at), encoding);
+      leaf.reserve(4 + text.length);
+      leaf.view.setUint32(leaf.end, text.length, true);
+      leaf.bytes.set(text, leaf.end + 4);
+      leaf.end += 4 + text.length;
       leaf.valueCount++;
     }
   };
-  const family: Family = { ...codec, type: { physical: "BYTE_ARRAY", logical: { kind: "string" } }, encode };
-  return { codec, shape: { kind: "value", family } };
+  return { ...codec, type: { physical: "BYTE_ARRAY", logical: { kind: "string" } }, encode };
 }
-
-const utf8 = new TextEncoder();
 
 // Formats trust their bytes: what is no value makes them read outside of the received data.
 function formatChecked(codec: Codec, bytes: Uint8Array, view: DataView, at: number): string {

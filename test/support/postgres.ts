@@ -16,8 +16,8 @@ export interface TestServer extends AsyncDisposable {
   readonly server: EmbeddedPostgres;
   /** How to reach `database` as the superuser (`postgres`) or as another role. */
   config(database?: string, login?: { readonly user: string; readonly password: string }): ConnectionConfig;
-  /** A new empty database. Disposing it drops it, slots included. */
-  createDatabase(name?: string): Promise<TestDatabase>;
+  /** A new empty database, in UTF8 unless said otherwise. Disposing it drops it, slots included. */
+  createDatabase(name?: string, encoding?: string): Promise<TestDatabase>;
   /** Runs one statement in `database` as the superuser in a connection of its own. */
   query<Row extends pg.QueryResultRow = pg.QueryResultRow>(sql: string, database?: string): Promise<Row[]>;
   restart: EmbeddedPostgres["restart"];
@@ -50,7 +50,8 @@ export async function startPostgres(
       return server.port;
     },
     config: (database, login) => server.config(database, login),
-    createDatabase: (name) => createDatabase(server, name ?? `test_${randomBytes(4).toString("hex")}`),
+    createDatabase: (name, encoding) =>
+      createDatabase(server, name ?? `test_${randomBytes(4).toString("hex")}`, encoding),
     query: async <Row extends pg.QueryResultRow>(sql: string, database = "postgres") => {
       const client = await connectTo(server.config(database));
       try {
@@ -74,10 +75,10 @@ export async function connectTo(config: ConnectionConfig): Promise<pg.Client> {
   return client;
 }
 
-async function createDatabase(server: EmbeddedPostgres, name: string): Promise<TestDatabase> {
+async function createDatabase(server: EmbeddedPostgres, name: string, encoding = "UTF8"): Promise<TestDatabase> {
   const quoted = pg.escapeIdentifier(name);
   await administer(server, async (admin) => {
-    await admin.query(`create database ${quoted} template template0`);
+    await admin.query(`create database ${quoted} encoding '${encoding}' locale 'C' template template0`);
   });
   const config = server.config(name);
   const clients: pg.Client[] = [];
