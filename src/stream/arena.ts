@@ -4,7 +4,7 @@ import { PgFloError } from "../base/errors.ts";
 const FIRST_BYTES = 256 * 1024;
 /** Positions are 32-bit. */
 const MAX_BYTES = 0x7fffffff;
-/** What is kept of a grown arena after a reset. */
+/** What is kept of a grown arena when little or nothing is left in it. */
 const KEPT_BYTES = 16 * 1024 * 1024;
 
 export class Arena {
@@ -35,8 +35,10 @@ export class Arena {
 
   /** Moves all behind the first bytes to the start. Positions change by as many. */
   dropFirst(byteCount: number): void {
-    this.bytes.copyWithin(0, byteCount, this.length);
-    this.length -= byteCount;
+    const rest = this.bytes.subarray(byteCount, this.length);
+    if (this.bytes.length > KEPT_BYTES && rest.length <= KEPT_BYTES / 2) this.#use(new Uint8Array(KEPT_BYTES));
+    this.bytes.set(rest);
+    this.length = rest.length;
   }
 
   reset(): void {

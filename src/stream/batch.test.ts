@@ -284,8 +284,8 @@ test("values that came as text give the same file as those that came in binary",
 
 test("a value that comes in binary and has no binary decoder asks for text", async () => {
   await using folder = await makeTestFolder();
-  const points = tableOf(1, [sourceColumn("p", 1, 600)], { kind: "none" });
-  const work = writing(openLocalStorage(folder.path), [points]);
+  const unknown = tableOf(1, [sourceColumn("p", 1, 70_000)], { kind: "none" });
+  const work = writing(openLocalStorage(folder.path), [unknown]);
   work.transaction(20n, [message.insert(1, [new Uint8Array(16)])]);
   await assert.rejects(finish(work), (error) => error instanceof PgFloError && error.code === "NEEDS_TEXT");
   await work.batch.abort();

@@ -14,7 +14,7 @@ import { grown } from "./transaction-store.ts";
  * Columns of files that are open at once. Each has page buffers of tens of kilobytes however few its rows, so the files
  * of a thousand tables would be gigabytes: above this a file is finished as soon as its pending rows are in it.
  */
-const MAX_OPEN_COLUMNS = 4096;
+const MAX_OPEN_COLUMNS = 2048;
 /** Files that are finished at the same time: each has a handle and its compressed pages. */
 const MAX_FINISHING_FILES = 16;
 
