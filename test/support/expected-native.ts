@@ -1,0 +1,134 @@
+// What a reader must find in a file of the native profile for a value that Postgres prints as a text: said once more, on
+// purpose without any code of src/types. Only what is not the same in the portable profile.
+import type { ParquetColumn, StructColumn } from "../../src/parquet/schema.ts";
+import { type Expected, expectedValue } from "./expected-values.ts";
+import type { Value } from "./parquet-readers.ts";
+
+export function expectedNative(column: ParquetColumn, text: string | null): Expected {
+  if (text === null) return { value: null, exact: true };
+  switch (column.kind) {
+    case "value":
+      return expectedLeaf(column, text);
+    case "map":
+      return { value: hstorePairs(text), exact: true };
+    case "struct":
+      return expectedStruct(column, text);
+    case "list":
+      return expectedItems(column.element, text);
+  }
+}
+
+function expectedLeaf(column: ParquetColumn & { kind: "value" }, text: string): Expected {
+  const { kind } = column.type.logical;
+  if (kind === "uuid") return { value: `x${text.replaceAll("-", "")}`, exact: true };
+  if (kind !== "time") return expectedValue(column, "plain", text);
+  const micros = timeMicros(text);
+  return micros < 86_400_000_000n ? { value: String(micros), exact: true } : { value: "86399999999", exact: false };
+}
+
+function timeMicros(text: string): bigint {
+  const [, sign, hours, minutes, seconds, fraction = ""] = /^(-?)(\d+):(\d\d):(\d\d)(?:\.(\d+))?$/.exec(text)!;
+  const whole = BigInt(hours!) * 3600n + BigInt(minutes!) * 60n + BigInt(seconds!);
+  const micros = whole * 1_000_000n + BigInt(fraction.padEnd(6, "0"));
+  return sign ? -micros : micros;
+}
+
+function expectedStruct(column: StructColumn, text: string): Expected {
+  const names = column.fields.map(({ name }) => name).join();
+  if (names === "lower,upper,lower_inc,upper_inc,empty") return expectedRange(column, text);
+  if (names === "months,days,micros") return expectedInterval(text);
+  if (names === "closed,points") {
+    return { value: [text.startsWith("(") ? "t" : "f", pointsOf(text)], exact: true };
+  }
+  if (
+    column.fields.every(({ fieldId, kind }) => kind === "value" && fieldId > 0) &&
+    /^[x-z]|^[abc]$|^high/.test(names)
+  ) {
+    if (!text.startsWith("(") || names.includes("1") || names.includes("high") || names === "x,y") {
+      return { value: numbersOf(text), exact: true };
+    }
+  }
+  const texts = splitText(text.slice(1, -1), ",");
+  const fields = column.fields.map((field, k) => expectedNative(field, texts[k]!));
+  return together(fields);
+}
+
+function together(parts: readonly Expected[]): Expected {
+  return { value: parts.map(({ value }) => value), exact: parts.every(({ exact }) => exact) };
+}
+
+function expectedRange({ fields }: StructColumn, text: string): Expected {
+  if (text === "empty") return { value: [null, null, "f", "f", "t"], exact: true };
+  const bounds = splitText(text.slice(1, -1), ",").map((bound, k) => expectedNative(fields[k]!, bound));
+  const flags = [text.startsWith("["), text.endsWith("]"), false].map((flag) => (flag ? "t" : "f"));
+  const { value, exact } = together(bounds);
+  return { value: [...(value as Value[]), ...flags], exact };
+}
+
+function expectedInterval(text: string): Expected {
+  const most = ["2147483647", "2147483647", "9223372036854775807"];
+  if (text === "infinity") return { value: most, exact: false };
+  if (text === "-infinity") return { value: ["-2147483648", "-2147483648", "-9223372036854775808"], exact: false };
+  const part = (unit: string): number => Number(new RegExp(`(-?\\+?\\d+) ${unit}`).exec(text)?.[1] ?? 0);
+  const time = /[-+]?\d+:\d\d:\d\d(?:\.\d+)?/.exec(text)?.[0].replace("+", "") ?? "00:00:00";
+  return {
+    value: [String(part("year") * 12 + part("mon")), String(part("day")), String(timeMicros(time))],
+    exact: true,
+  };
+}
+
+function expectedItems(element: ParquetColumn, text: string): Expected {
+  if (text.startsWith("((")) return { value: pointsOf(text), exact: true };
+  const body = text.slice(text.indexOf("{") + 1, -1);
+  const ranges = element.kind === "struct" && element.fields[0]!.name === "lower";
+  if (ranges && !body.includes('"[') && !body.includes('"(')) {
+    const items = body.match(/[[(](?:"(?:[^"]|"")*"|[^"\])])*[\])]|empty/g) ?? [];
+    return together(items.map((item) => expectedNative(element, item)));
+  }
+  if (body.startsWith("{")) return { value: null, exact: false };
+  const items = body === "" ? [] : splitText(body, ",", true);
+  const { value, exact } = together(items.map((item) => expectedNative(element, item)));
+  return { value, exact: exact && (!text.startsWith("[") || text.startsWith("[1:")) };
+}
+
+/** The parts of a text: quoted ones hold anything, nothing (or, in arrays, the word NULL) is NULL. */
+function splitText(text: string, separator: string, array = false): (string | null)[] {
+  const parts: (string | null)[] = [];
+  let part = "";
+  let seen = false;
+  let inside = false;
+  const end = (): void => {
+    parts.push(seen || part !== "" ? (array && !seen && part === "NULL" ? null : part) : null);
+    part = "";
+    seen = false;
+  };
+  for (let k = 0; k < text.length; k++) {
+    const sign = text[k]!;
+    if (sign === "\\") part += text[++k]!;
+    else if (sign === '"' && inside && text[k + 1] === '"') part += text[++k]!;
+    else if (sign === '"') {
+      inside = !inside;
+      seen = true;
+    } else if (sign === separator && !inside) end();
+    else part += sign;
+  }
+  end();
+  return parts;
+}
+
+function hstorePairs(text: string): Value {
+  const pairs = text.matchAll(/"((?:[^"\\]|\\.)*)"=>(?:NULL|"((?:[^"\\]|\\.)*)")/gs);
+  const plain = (quoted: string): string => quoted.replace(/\\(.)/gs, "$1");
+  return [...pairs].map(([, key, value]) => [plain(key!), value === undefined ? null : plain(value)]);
+}
+
+function numbersOf(text: string): Value[] {
+  return text
+    .match(/NaN|-?Infinity|-?\d[\d.e+-]*/g)!
+    .map((number) => (Object.is(Number(number), -0) ? "-0" : String(Number(number))));
+}
+
+function pointsOf(text: string): Value[] {
+  const numbers = numbersOf(text);
+  return Array.from({ length: numbers.length / 2 }, (_, k) => numbers.slice(2 * k, 2 * k + 2));
+}
