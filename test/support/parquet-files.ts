@@ -152,7 +152,9 @@ export function plainBytes(type: ValueType, value: string): Uint8Array {
       return Buffer.from(unsigned.toString(16).padStart(type.lengthBytes! * 2, "0"), "hex");
     }
     case "BYTE_ARRAY": {
-      const content = type.logical.kind === "string" ? Buffer.from(value) : Buffer.from(value.slice(1), "hex");
+      const content = ["string", "json"].includes(type.logical.kind)
+        ? Buffer.from(value)
+        : Buffer.from(value.slice(1), "hex");
       bytes.writeUInt32LE(content.length);
       return Buffer.concat([bytes.subarray(0, 4), content]);
     }
