@@ -6,16 +6,15 @@
 // The next batch fills while the last one is finished; a third one makes reading wait. Everything up to the position is
 // durable, and only the position is confirmed to the slot. A crash anywhere repeats what is above the position.
 import { PgFloError } from "../base/errors.ts";
-import { errorFacts, type Log } from "../base/log.ts";
+import { errorFacts } from "../base/log.ts";
 import { type Lsn, lsn } from "../base/lsn.ts";
 import { PgoutputParser } from "../postgres/pgoutput.ts";
 import type { ReplicationConnection, ReplicationHandler } from "../postgres/replication.ts";
-import type { Storage } from "../storage/storage.ts";
 import type { Arena } from "./arena.ts";
-import { Batch, type FinishedFile } from "./batch.ts";
+import { Batch } from "./batch.ts";
 import { ChangeReader, type CommittedTransaction } from "./change-reader.ts";
 import { Consolidator } from "./consolidate.ts";
-import type { StreamProgress } from "./stream-state.ts";
+import type { StreamOptions, TakenCut } from "./stream-options.ts";
 import type { StreamTable } from "./stream-table.ts";
 
 /** Pending rows are encoded above this: their tuples fit into the processor's cache, or nearly. */
@@ -26,44 +25,6 @@ const MAX_ENCODE_BYTES = 64 * 1024 * 1024;
 const TICK_MS = 50;
 /** How long an idle stream waits before it writes its position down: a write is WAL of its own. */
 const IDLE_POSITION_MS = 10_000;
-
-/** What makes a stream's work durable; the worker binds it to the fence of its lease. */
-export interface StreamCommits {
-  /**
-   * Files into the manifest and the position moved, at once, and the cut of awaited tables with them.
-   * Retries by itself; rejects when it was fenced out.
-   */
-  batch(number: bigint, position: Lsn, files: readonly FinishedFile[], cut: TakenCut | null): Promise<void>;
-  /** The position of an idle stream. */
-  position(batch: bigint, position: Lsn): Promise<void>;
-  /** A table stops; durable before any later batch is. */
-  tableFailed(table: StreamTable, reason: string): Promise<void>;
-}
-
-export interface TakenCut {
-  readonly tables: readonly StreamTable[];
-  readonly lsn: Lsn;
-}
-
-export interface StreamOptions {
-  readonly group: string;
-  readonly stream: number;
-  readonly epoch: bigint;
-  readonly slot: string;
-  readonly publications: readonly string[];
-  readonly position: Lsn;
-  /** Number of the newest committed batch. */
-  readonly batch: bigint;
-  /** By relation OID. A table's `cut` is changed by `cutTaken`. */
-  readonly tables: ReadonlyMap<number, StreamTable>;
-  readonly binary: boolean;
-  readonly storage: Storage;
-  readonly flushIntervalMs: number;
-  readonly fileSizeBytes: number;
-  readonly commits: StreamCommits;
-  readonly progress: StreamProgress;
-  readonly log: Log;
-}
 
 interface ClosedBatch {
   readonly batch: Batch;

@@ -10,7 +10,8 @@ import { openReplication, type ReplicationConnection } from "../../src/postgres/
 import { openLocalStorage } from "../../src/storage/local.ts";
 import type { Storage } from "../../src/storage/storage.ts";
 import type { FinishedFile } from "../../src/stream/batch.ts";
-import { Stream, type StreamCommits, type TakenCut } from "../../src/stream/stream.ts";
+import { Stream } from "../../src/stream/stream.ts";
+import type { StreamCommits, TakenCut } from "../../src/stream/stream-options.ts";
 import { type StreamProgress, startProgress } from "../../src/stream/stream-state.ts";
 import type { StreamTable, TableCut } from "../../src/stream/stream-table.ts";
 import { planColumns } from "../../src/types/registry.ts";

@@ -1,0 +1,45 @@
+// What a stream is given: where it reads and writes, and what makes its work durable.
+import type { Log } from "../base/log.ts";
+import type { Lsn } from "../base/lsn.ts";
+import type { Storage } from "../storage/storage.ts";
+import type { FinishedFile } from "./batch.ts";
+import type { StreamProgress } from "./stream-state.ts";
+import type { StreamTable } from "./stream-table.ts";
+
+/** What makes a stream's work durable; the worker binds it to the fence of its lease. */
+export interface StreamCommits {
+  /**
+   * Files into the manifest and the position moved, at once, and the cut of awaited tables with them.
+   * Retries by itself; rejects when it was fenced out.
+   */
+  batch(number: bigint, position: Lsn, files: readonly FinishedFile[], cut: TakenCut | null): Promise<void>;
+  /** The position of an idle stream. */
+  position(batch: bigint, position: Lsn): Promise<void>;
+  /** A table stops; durable before any later batch is. */
+  tableFailed(table: StreamTable, reason: string): Promise<void>;
+}
+
+export interface TakenCut {
+  readonly tables: readonly StreamTable[];
+  readonly lsn: Lsn;
+}
+
+export interface StreamOptions {
+  readonly group: string;
+  readonly stream: number;
+  readonly epoch: bigint;
+  readonly slot: string;
+  readonly publications: readonly string[];
+  readonly position: Lsn;
+  /** Number of the newest committed batch. */
+  readonly batch: bigint;
+  /** By relation OID. A table's `cut` is changed by `cutTaken`. */
+  readonly tables: ReadonlyMap<number, StreamTable>;
+  readonly binary: boolean;
+  readonly storage: Storage;
+  readonly flushIntervalMs: number;
+  readonly fileSizeBytes: number;
+  readonly commits: StreamCommits;
+  readonly progress: StreamProgress;
+  readonly log: Log;
+}
