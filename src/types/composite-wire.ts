@@ -90,7 +90,7 @@ function splitComposite(text: string, count: number): (string | null)[] {
   if (!text.startsWith("(") || !text.endsWith(")") || text.length < 2) throw noComposite();
   if (count === 0 && text === "()") return [];
   const values: (string | null)[] = [];
-  const pattern = /(?:"((?:[^"\\]|""|\\\\)*)"|([^"\\(),\s]*))([,)])/sy;
+  const pattern = /(?:"((?:[^"\\]|""|\\\\)*)"|([^"\\(), \t\n\r\v\f]*))([,)])/sy;
   pattern.lastIndex = 1;
   for (;;) {
     const match = pattern.exec(text);

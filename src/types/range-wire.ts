@@ -187,7 +187,7 @@ function parseRange(subtype: Codec, text: string, start: number): { wire: Uint8A
 /** A bound's text without its quotes; null when there is none. */
 function parseBound(text: string, start: number): { value: string | null; end: number } {
   if (/[,)\]]/.test(text[start] ?? "")) return { value: null, end: start };
-  const pattern = /"((?:[^"\\]|""|\\\\)*)"|[^"\\()[\],\s]+/sy;
+  const pattern = /"((?:[^"\\]|""|\\\\)*)"|[^"\\()[\], \t\n\r\v\f]+/sy;
   pattern.lastIndex = start;
   const match = pattern.exec(text);
   if (!match) throw noRange();
