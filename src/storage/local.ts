@@ -151,7 +151,7 @@ class Folders {
   }
 
   async make(folder: string): Promise<void> {
-    const made = await mkdir(folder, { recursive: true });
+    const made = await mkdir(folder, { recursive: true }).catch((error: unknown) => explainRefusal(folder, error));
     if (made !== undefined && !made.startsWith(this.#root + sep)) this.#rootMadeFrom ??= made;
   }
 
@@ -184,6 +184,17 @@ class Folders {
     }
     this.#rootMadeFrom = undefined;
   }
+}
+
+/** A recursive mkdir says ENOENT where a plain one says why, such as EROFS. Throws the better error. */
+async function explainRefusal(folder: string, error: unknown): Promise<never> {
+  let first = folder;
+  if (errorCode(error) !== "ENOENT") throw error;
+  while (first !== dirname(first) && (await statIfThere(dirname(first))) === undefined) first = dirname(first);
+  await mkdir(first).catch((plain: unknown) => {
+    throw errorCode(plain) === "EEXIST" ? error : plain;
+  });
+  throw error; // it was made now: whoever asks again will find it
 }
 
 async function syncFolder(folder: string): Promise<string> {

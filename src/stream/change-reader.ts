@@ -45,6 +45,8 @@ export class ChangeReader implements PgoutputHandler {
   /** By OID. Null for a relation that is not mirrored: a publication of a DBA may have more tables. */
   readonly #mappings = new Map<number, RelationMapping | null>();
   #heldStore: TransactionStore | null = null;
+  /** The newest change of an awaited table that did not fit. */
+  readonly #misfits = new Map<StreamTable, { readonly commitLsn: Lsn; readonly reason: string }>();
   #held: CommittedTransaction[] = [];
   #open = false;
   #skip = false;
@@ -75,6 +77,16 @@ export class ChangeReader implements PgoutputHandler {
     const held = this.#held;
     this.#held = [];
     return held;
+  }
+
+  /**
+   * Why an awaited table cannot go on from this cut, or null: a change that counts did not fit its columns. One before
+   * the cut is none of its changes: a log that is read again tells of definitions that the table had long ago.
+   */
+  takeMisfit(table: StreamTable, cut: Lsn): string | null {
+    const misfit = this.#misfits.get(table);
+    this.#misfits.delete(table);
+    return misfit !== undefined && misfit.commitLsn >= cut ? misfit.reason : null;
   }
 
   /** Drops what is held: a cut that is asked for now comes after all of it. Its bytes stay as with `takeHeld`. */
@@ -211,6 +223,10 @@ export class ChangeReader implements PgoutputHandler {
     if (this.#skip || cut === "unknown") return null;
     if (cut !== "awaited" && this.#commitLsn < cut) return null;
     if (mismatch !== null) {
+      if (cut === "awaited") {
+        this.#misfits.set(table, { commitLsn: this.#commitLsn, reason: mismatch });
+        return null;
+      }
       table.cut = "unknown";
       this.#events.tableFailed(table, mismatch);
       return null;

@@ -145,7 +145,7 @@ export class Stream {
 
   #takeCut({ tables: awaited, cut, resolve, reject }: NewCut): void {
     // A table that failed meanwhile gets no cut: its changes are dropped.
-    const tables = awaited.filter((table) => table.cut === "awaited");
+    const tables = awaited.filter((table) => table.cut === "awaited" && this.#fits(table, cut));
     for (const table of tables) table.cut = cut;
     this.#close();
     // A batch of their own: the tuples of held changes lie in another arena.
@@ -154,6 +154,14 @@ export class Stream {
       if (transaction.commitLsn >= cut) this.#consolidate(batch, transaction);
     }
     this.#finishBatch(batch, this.#reader.heldArena, { tables, lsn: cut }).then(resolve, reject);
+  }
+
+  #fits(table: StreamTable, cut: Lsn): boolean {
+    const reason = this.#reader.takeMisfit(table, cut);
+    if (reason === null) return true;
+    table.cut = "unknown";
+    this.#tableFailed(table, reason);
+    return false;
   }
 
   #handler(): ReplicationHandler {

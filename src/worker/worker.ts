@@ -302,10 +302,17 @@ async function waitUntilCaughtUp(
     await systemClock.sleep(CAUGHT_UP_POLL_MS, signal);
   }
   const failed = (await readTables(db, config.group)).filter((table) => table.state === "error");
+  // This session is about to end: the next one reads the definitions and copies these tables again.
+  if (failed.some((table) => table.error?.code === "TABLE_CHANGED")) return untilAborted(signal);
   if (failed.length > 0) {
     const names = failed.map((table) => `${table.schema}.${table.name}`).join(", ");
     throw new PgFloError("TABLE_FAILED", `${failed.length} table(s), state, error: ${names}`, {
       fix: "see pg-flo status for the cause of each",
     });
   }
+}
+
+function untilAborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
 }

@@ -144,6 +144,26 @@ test("a new table of a wildcard comes at the next start, and one that was taken 
   await assertEqualToSource({ source: client, root: run.root }, [{ name: "goes" }, { name: "stays" }]);
 });
 
+test("definitions that changed several times while no worker ran", async () => {
+  await using database = await server.createDatabase();
+  const { client } = database;
+  await client.query("create table t (id int primary key, x text, n int); create table u (id int primary key, x text)");
+  await client.query("insert into t select n, md5(n::text), n from generate_series(1, 1000) n");
+  await using run = await makeRun({ source: database.config });
+  await run.catchUp();
+  for (const type of ["bigint", "text", "int using n::int", "numeric(10,2)"]) {
+    await client.query(`update t set n = n where id % 3 = 0; alter table t alter column n type ${type}`);
+    await client.query(
+      "delete from t where id = (select min(id) from t); insert into u (id, x) select count(*) + 1, 'u' from u",
+    );
+    await client.query(
+      `update t set id = id + 1000 where id % 7 = 0; alter table u add column c${type.slice(0, 3)} int`,
+    );
+  }
+  await run.catchUp();
+  await equal(database, run, "t", "u");
+});
+
 const alterations: readonly (readonly [what: string, sql: string])[] = [
   ["a column of another type", "alter table t alter column n type bigint"],
   [
