@@ -6,6 +6,7 @@ import { Compressor } from "../parquet/compressor.ts";
 import { ParquetFileWriter } from "../parquet/file-writer.ts";
 import type { ParquetColumn } from "../parquet/schema.ts";
 import type { FileSink, Storage, StoredFile } from "../storage/storage.ts";
+import { geoMetadata } from "./postgis.ts";
 import type { ColumnPlan } from "./registry.ts";
 
 /** PLAIN bytes of a row group. Compressed pages of up to two of them are held in memory. */
@@ -81,5 +82,17 @@ export function footerKeyValues(facts: TableFileFacts): Map<string, string> {
     ["pg_flo.lsn_start", String(facts.lsnStart)],
     ["pg_flo.lsn_end", String(facts.lsnEnd)],
     ["pg_flo.columns", JSON.stringify(columns)],
+    ...geoKeyValue(facts.columns),
   ]);
+}
+
+/** GeoParquet's own key, in files with geometries. */
+function geoKeyValue(columns: readonly ColumnPlan[]): [string, string][] {
+  const geo = geoMetadata(
+    columns.map(({ fileName, tree: { shape } }) => ({
+      fileName,
+      family: shape.kind === "value" ? shape.family : null,
+    })),
+  );
+  return geo === null ? [] : [["geo", geo]];
 }

@@ -133,6 +133,7 @@ function duckdbValue(value: DuckDBValue): Value {
     return value.entries.map((entry) => [duckdbValue(entry.key), duckdbValue(entry.value)]);
   }
   if (value instanceof duckdb.DuckDBBlobValue) return hexText(value.bytes);
+  if (value instanceof duckdb.DuckDBGeometryValue) return hexText(value.bytes); // of WKB
   if (value instanceof duckdb.DuckDBListValue) return value.items.map(duckdbValue);
   throw new Error(`DuckDB gave a value of another kind: ${String(value)}`);
 }

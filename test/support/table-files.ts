@@ -12,6 +12,7 @@ import { MemorySink } from "./parquet-files.ts";
 export async function writeTable(
   plans: readonly ColumnPlan[],
   wires: readonly (readonly (Uint8Array | null)[])[],
+  keyValues: ReadonlyMap<string, string> = new Map(),
 ): Promise<Uint8Array> {
   const sink = new MemorySink();
   const columns = [...plans.map((plan) => plan.parquet), EXACT_COLUMN];
@@ -28,7 +29,7 @@ export async function writeTable(
   }
   exact.endRows(rowCount);
   await writer.endRows(rowCount);
-  await writer.finish(new Map());
+  await writer.finish(keyValues);
   return sink.bytes();
 }
 
