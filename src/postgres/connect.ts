@@ -62,6 +62,8 @@ export async function openPool(config: ConnectionConfig, options: PoolOptions): 
   const pool = new pg.Pool({ ...clientConfig(config, options, tls), max: options.max });
   // Emitted for idle connections only: the pool has already thrown that one away and opens another when needed.
   pool.on("error", () => {});
+  // One that is in use tells its loss twice, at its statement and as an event, which unheard would end the process.
+  pool.on("connect", (connected) => connected.on("error", () => {}));
   return pool;
 }
 
