@@ -14,10 +14,10 @@ export interface OpenDuckDB {
 /** An in-memory database. Options are DuckDB's settings: https://duckdb.org/docs/stable/configuration/overview */
 export async function openDuckDB(settings: Readonly<Record<string, string>>): Promise<OpenDuckDB> {
   const { DuckDBInstance } = await import("@duckdb/node-api");
-  // A geometry is its WKB everywhere, also in `_old_` columns, which GeoParquet's metadata does not name.
-  const geometry = { enable_geoparquet_conversion: "false" };
-  const instance: DuckDBInstance = await DuckDBInstance.create(":memory:", { ...geometry, ...settings });
+  const instance: DuckDBInstance = await DuckDBInstance.create(":memory:", { ...settings });
   const connection = await instance.connect();
+  // A geometry is its WKB everywhere, also in `_old_` columns, which GeoParquet's metadata does not name.
+  await connection.run("SET enable_geoparquet_conversion = false");
   return {
     connection,
     close: () => {
