@@ -44,6 +44,7 @@ export interface TableStatus {
   readonly changes: { readonly rows: number; readonly files: number };
   readonly files: { readonly count: number; readonly bytes: number };
   readonly inexactValues: number;
+  readonly inexactColumns: Table["inexactColumns"];
   readonly error: Table["error"];
   /** Updates and deletes that the mirror lacks; null when all are seen, or when the source does not answer. */
   readonly unseen: UnseenChanges | null;
@@ -128,6 +129,7 @@ function tableStatus(table: Table, source: SourceStatus | null): TableStatus {
     changes: { rows: table.changeRows, files: table.changeFiles },
     files: { count: table.fileCount, bytes: table.fileBytes },
     inexactValues: table.inexactValues,
+    inexactColumns: table.inexactColumns,
     error: table.error,
     unseen,
     notes: tableNotes(table, unseen, source?.countedSince ?? null),
@@ -150,7 +152,9 @@ function tableNotes(table: Table, unseen: UnseenChanges | null, since: Date | nu
   }
   if (table.state === "removed") notes.push("the config no longer names it: its files stay, nothing is added");
   if (table.inexactValues > 0) {
-    notes.push(`${table.inexactValues} values do not fit their column: their exact text is in _pg_flo_exact`);
+    const columns = Object.entries(table.inexactColumns).map(([name, count]) => `${name} (${count})`);
+    const which = columns.length === 0 ? "" : `: ${columns.join(", ")}`;
+    notes.push(`${table.inexactValues} values do not fit their column, their exact text is in _pg_flo_exact${which}`);
   }
   return notes;
 }

@@ -23,6 +23,8 @@ export interface CopyJob {
   readonly table: string;
   readonly schemaVersion: number;
   readonly columns: readonly SourceColumn[];
+  /** A value that its column cannot hold exactly fails the range. */
+  readonly exactOnly: boolean;
   readonly rangeNumber: number;
   readonly heapOid: number;
   readonly heapSchema: string;
@@ -36,7 +38,8 @@ export interface CopyJobResult {
   readonly files: readonly TableFileResult[];
   readonly rowCount: number;
   readonly sizeBytes: number;
-  readonly inexactCount: number;
+  /** By column. */
+  readonly inexact: Readonly<Record<string, number>>;
 }
 
 export interface ErrorData {

@@ -8,6 +8,7 @@ import type { RawConnection } from "../postgres/raw-connection.ts";
 import { copyFilePath } from "../storage/paths.ts";
 import type { Storage } from "../storage/storage.ts";
 import type { Cells } from "../types/family.ts";
+import { InexactCounts } from "../types/inexact-counts.ts";
 import type { ColumnPlan } from "../types/registry.ts";
 import { type EncodedColumn, EXACT_COLUMN, ExactColumn } from "../types/row-encoder.ts";
 import { TableFile, type TableFileResult } from "../types/table-file.ts";
@@ -26,6 +27,8 @@ export interface RangeCopy {
   /** Null: to the end of the table. */
   readonly blockTo: number | null;
   readonly columns: readonly ColumnPlan[];
+  /** A value that its column cannot hold exactly makes it fail with TABLE_FAILED. */
+  readonly exactOnly?: boolean;
   readonly schemaVersion: number;
   /** The consistent point of the snapshot that is read. */
   readonly snapshotLsn: Lsn;
@@ -37,7 +40,8 @@ export interface RangeResult {
   readonly rowCount: number;
   /** Bytes of COPY data. */
   readonly sizeBytes: number;
-  readonly inexactCount: number;
+  /** Values that are inexact in their columns, by column. */
+  readonly inexact: Readonly<Record<string, number>>;
 }
 
 /** What has come so far; read by whoever shows progress. */
@@ -123,7 +127,7 @@ class RangeOutput {
   readonly #storage: Storage;
   readonly #range: RangeCopy;
   readonly #finished: TableFileResult[] = [];
-  #inexactCount = 0;
+  readonly #inexact = new InexactCounts();
   #file: TableFile | null = null;
   #columns: EncodedColumn[] = [];
   #exact: ExactColumn | null = null;
@@ -177,7 +181,8 @@ class RangeOutput {
   async finish(): Promise<Omit<RangeResult, "sizeBytes">> {
     if (this.#file!.writer.rowCount > 0) await this.#close();
     else await this.abort();
-    return { files: this.#finished, rowCount: this.#rowCount, inexactCount: this.#inexactCount };
+    if (this.#range.exactOnly) this.#inexact.refuse(rangeName(this.#range));
+    return { files: this.#finished, rowCount: this.#rowCount, inexact: this.#inexact.byColumn };
   }
 
   async abort(): Promise<void> {
@@ -193,7 +198,7 @@ class RangeOutput {
 
   async #close(): Promise<void> {
     const { snapshotLsn, schemaVersion, columns } = this.#range;
-    for (const count of this.#exact!.counts.values()) this.#inexactCount += count;
+    this.#inexact.add(this.#exact!.counts);
     const facts = { kind: "copy", schemaVersion, lsnStart: snapshotLsn, lsnEnd: snapshotLsn, columns } as const;
     const file = this.#file!;
     this.#finished.push(await file.finish(facts));

@@ -7,6 +7,7 @@
 import { PgFloError } from "../base/errors.ts";
 import type { Lsn } from "../base/lsn.ts";
 import { filesParameter, filesRecord, type NewFile } from "./files.ts";
+import { addedSql, type InexactColumns, inexactCount } from "./inexact-columns.ts";
 import { type Queryable, row, transaction } from "./queryable.ts";
 import { fenceValues, lockStream, readStream, type StreamFence, takeCutInside } from "./streams.ts";
 import { writableStates } from "./table-state.ts";
@@ -17,7 +18,7 @@ export interface BatchTableCounters {
   readonly generation: number;
   /** Rows written for it in this batch. Its files are counted from `files`. */
   readonly rows: number;
-  readonly inexactValues: number;
+  readonly inexactColumns: InexactColumns;
 }
 
 export interface NewTableVersion {
@@ -62,7 +63,7 @@ const commitStatement = `
     select new_file.* from jsonb_to_recordset($7::jsonb) as ${filesRecord}
   ), given_counter as (
     select * from jsonb_to_recordset($8::jsonb)
-      as counter(table_id bigint, generation int, change_rows bigint, inexact_values bigint)
+      as counter(table_id bigint, generation int, change_rows bigint, inexact_values bigint, inexact_columns jsonb)
   ), given_version as (
     select * from jsonb_to_recordset($9::jsonb)
       as version(table_id bigint, generation int, schema_version int, columns jsonb)
@@ -91,6 +92,7 @@ const commitStatement = `
     update _pg_flo.tables t set updated_at = now(),
       change_rows = t.change_rows + coalesce(c.change_rows, 0),
       inexact_values = t.inexact_values + coalesce(c.inexact_values, 0),
+      inexact_columns = ${addedSql("t.inexact_columns", "c.inexact_columns")},
       change_files = t.change_files + coalesce(f.file_count, 0),
       file_count = t.file_count + coalesce(f.file_count, 0),
       file_bytes = t.file_bytes + coalesce(f.file_bytes, 0),
@@ -134,7 +136,8 @@ function commitValues(batch: Batch): unknown[] {
     table_id: counter.tableId,
     generation: counter.generation,
     change_rows: counter.rows,
-    inexact_values: counter.inexactValues,
+    inexact_values: inexactCount(counter.inexactColumns),
+    inexact_columns: counter.inexactColumns,
   }));
   const newVersions = batch.newVersions.map((version) => ({
     table_id: version.tableId,

@@ -44,6 +44,7 @@ export const metadataColumns: Readonly<Record<string, readonly string[]>> = {
     "file_bytes",
     "created_at",
     "updated_at",
+    "inexact_columns",
   ],
   table_versions: ["group_name", "table_id", "schema_version", "columns", "created_at"],
   copy_ranges: [

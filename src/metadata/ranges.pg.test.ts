@@ -62,7 +62,7 @@ function plan(pool: pg.Pool, { tableId, generation }: Table, count: number) {
 }
 
 function completion(range: ClaimedRange, path: string) {
-  return { range, files: [newFile(range, path)], rows: 10, sizeBytes: 500, inexactValues: 1 };
+  return { range, files: [newFile(range, path)], rows: 10, sizeBytes: 500, inexactColumns: { b: 1 } };
 }
 
 async function paths(pool: pg.Pool, group: string): Promise<string[]> {
@@ -148,6 +148,7 @@ test("a result whose reply was lost can be given again and counts once, the last
   assert.deepEqual(await paths(pool, group), ["a.parquet"]);
   const [table] = await readTables(pool, group);
   assert.deepEqual([table?.rangesDone, table?.copyRows, table?.inexactValues], [1, 10, 1]);
+  assert.deepEqual(table?.inexactColumns, { b: 1 });
 });
 
 test("a range without rows needs no file, and a table without ranges is copied at once", async () => {
@@ -155,7 +156,7 @@ test("a range without rows needs no file, and a table without ranges is copied a
   await using _ = metadata;
   assert.equal((await readTables(pool, group)).find((table) => table.tableId === tables[1]!.tableId)?.state, "copied");
   const range = await claimRange(pool, { group, workerId, leaseMs: testLeaseMs });
-  const completed = await completeRange(pool, { range: range!, files: [], rows: 0, sizeBytes: 0, inexactValues: 0 });
+  const completed = await completeRange(pool, { range: range!, files: [], rows: 0, sizeBytes: 0, inexactColumns: {} });
   assert.deepEqual(completed, { result: "done", tableState: "copied" });
 });
 

@@ -3,6 +3,7 @@
 import { PgFloError } from "../base/errors.ts";
 import type { TableMode } from "../config/config.ts";
 import { filesParameter, filesRecord, type NewFile } from "./files.ts";
+import { addedSql, type InexactColumns, inexactCount } from "./inexact-columns.ts";
 import { type Queryable, row, rows, transaction } from "./queryable.ts";
 import { legalFrom, next, type TableState } from "./table-state.ts";
 
@@ -128,7 +129,7 @@ export interface RangeResult {
   readonly rows: number;
   /** Bytes of COPY data read. */
   readonly sizeBytes: number;
-  readonly inexactValues: number;
+  readonly inexactColumns: InexactColumns;
 }
 
 /** `tableState`: what the table became, with its last range. */
@@ -197,15 +198,17 @@ async function addCounters(db: Queryable, result: RangeResult): Promise<{ ranges
     db,
     `update _pg_flo.tables set ranges_done = ranges_done + 1, copy_rows = copy_rows + $2, copy_bytes = copy_bytes + $3,
        inexact_values = inexact_values + $4, file_count = file_count + $5, file_bytes = file_bytes + $6,
+       inexact_columns = ${addedSql("inexact_columns", "$7::jsonb")},
        updated_at = now()
      where table_id = $1 returning ranges_done, ranges_total`,
     [
       result.range.tableId,
       result.rows,
       result.sizeBytes,
-      result.inexactValues,
+      inexactCount(result.inexactColumns),
       result.files.length,
       result.files.reduce((sum, file) => sum + file.sizeBytes, 0),
+      JSON.stringify(result.inexactColumns),
     ],
   );
   if (!counted) throw new PgFloError("INTERNAL", `complete range ${result.range.rangeId}, its locked table vanished`);

@@ -6,6 +6,7 @@ import { type Lsn, lsn } from "../base/lsn.ts";
 import type { TableMode } from "../config/config.ts";
 import type { ReplicaIdentity, SourceColumn } from "../postgres/catalog.ts";
 import { removeFiles } from "./files.ts";
+import type { InexactColumns } from "./inexact-columns.ts";
 import { type Queryable, row, rows, transaction } from "./queryable.ts";
 import { legalFrom, next, type TableState } from "./table-state.ts";
 
@@ -46,6 +47,8 @@ export interface Table {
   readonly changeRows: number;
   readonly changeFiles: number;
   readonly inexactValues: number;
+  /** The same by column. */
+  readonly inexactColumns: InexactColumns;
   readonly fileCount: number;
   readonly fileBytes: number;
 }
@@ -72,6 +75,7 @@ export interface TableRow {
   readonly change_rows: string;
   readonly change_files: string;
   readonly inexact_values: string;
+  readonly inexact_columns: InexactColumns;
   readonly file_count: string;
   readonly file_bytes: string;
   readonly columns: readonly TableColumn[];
@@ -201,7 +205,7 @@ export async function beginAnew(
        order by table_id for no key update)
      update _pg_flo.tables t set state = $4, generation = t.generation + 1, cut_lsn = null, error = null,
        ranges_total = null, ranges_done = 0, copy_rows = 0, copy_bytes = 0, change_rows = 0, change_files = 0,
-       inexact_values = 0, file_count = 0, file_bytes = 0, updated_at = now()
+       inexact_values = 0, inexact_columns = '{}', file_count = 0, file_bytes = 0, updated_at = now()
      from chosen where t.table_id = chosen.table_id returning t.table_id`,
     [group, tableIds, legalFrom(event), "pending" satisfies TableState],
   );
@@ -241,6 +245,7 @@ export function toTable(found: TableRow): Table {
     changeRows: Number(found.change_rows),
     changeFiles: Number(found.change_files),
     inexactValues: Number(found.inexact_values),
+    inexactColumns: found.inexact_columns,
     fileCount: Number(found.file_count),
     fileBytes: Number(found.file_bytes),
   };

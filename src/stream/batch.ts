@@ -1,5 +1,6 @@
 // The open batch of a stream: whole transactions, one file per table, durable at once or not at all.
 // It encodes and finishes files; committing them to the manifest is the stream's.
+import { PgFloError } from "../base/errors.ts";
 import type { Lsn } from "../base/lsn.ts";
 import { streamFilePath } from "../storage/paths.ts";
 import type { Storage } from "../storage/storage.ts";
@@ -33,7 +34,8 @@ export interface FinishedFile extends TableFileResult {
   readonly table: StreamTable;
   readonly lsnStart: Lsn;
   readonly lsnEnd: Lsn;
-  readonly inexactValues: number;
+  /** Inexact values by column. */
+  readonly inexact: ReadonlyMap<string, number>;
 }
 
 interface TableBatch {
@@ -49,6 +51,7 @@ export class Batch implements ConsolidatedRows {
   #openColumns = 0;
   #encoding: Promise<void> = Promise.resolve();
   readonly #finished: Promise<FinishedFile>[] = [];
+  readonly #dropped: Promise<unknown>[] = [];
   /** Those of them that are not done. */
   readonly #finishing = new Set<Promise<FinishedFile>>();
   // Columns of the transactions whose rows are pending.
@@ -57,6 +60,8 @@ export class Batch implements ConsolidatedRows {
   #xid = halves(256);
   #timestamp = halves(256);
   #commitTime = new Date(0);
+  /** Tables that must stop, with the reason. What is in their files does not count. */
+  readonly failedTables = new Map<StreamTable, PgFloError>();
   /** Rows that are not encoded yet. */
   pendingRows = 0;
   /** Rows added in all. */
@@ -115,6 +120,7 @@ export class Batch implements ConsolidatedRows {
   /** Finishes every file. Pending rows must be encoded before. */
   async finish(): Promise<FinishedFile[]> {
     for (const batch of this.#tables.values()) await this.#finishInTurn(batch);
+    await Promise.all(this.#dropped); // what could not be dropped is an orphan, which goes by age
     return Promise.all(this.#finished);
   }
 
@@ -135,10 +141,29 @@ export class Batch implements ConsolidatedRows {
 
   #encode(batch: TableBatch, from: number, to: number, arena: Arena): Promise<void> | undefined {
     const transactions = { lsn: this.#lsn, xid: this.#xid, timestamp: this.#timestamp };
+    const { table } = batch.relation;
+    if (this.failedTables.has(table)) return undefined;
     const encoder = batch.encoder ?? this.#openFile(batch);
-    const wait = encoder.encode(batch.rows, from, to, transactions, arena);
+    let wait: Promise<void> | undefined;
+    try {
+      wait = encoder.encode(batch.rows, from, to, transactions, arena);
+      if (table.exactOnly) encoder.refuseInexact();
+    } catch (error) {
+      if (!(error instanceof PgFloError) || error.action !== "stop-table") throw error;
+      this.#failTable(batch, encoder, error);
+      return undefined;
+    }
     if (encoder.file.writer.writtenBytes >= this.#options.fileSizeBytes) this.#finishFile(batch);
     return wait;
+  }
+
+  // Only this table stops. A file of it that was finished before is refused when the batch is committed.
+  #failTable(batch: TableBatch, encoder: TableRowEncoder, error: PgFloError): void {
+    const { table } = batch.relation;
+    this.failedTables.set(table, error);
+    batch.encoder = null;
+    this.#openColumns -= streamFileColumns(table).length;
+    this.#dropped.push(Promise.allSettled([encoder.file.abort()]));
   }
 
   #openFile(batch: TableBatch): TableRowEncoder {
@@ -172,7 +197,7 @@ export class Batch implements ConsolidatedRows {
     } as const;
     const finished = encoder.file
       .finish(facts)
-      .then((file) => ({ ...file, table, lsnStart, lsnEnd, inexactValues: encoder.inexactCount }));
+      .then((file) => ({ ...file, table, lsnStart, lsnEnd, inexact: encoder.inexactCounts }));
     this.#finished.push(finished);
     this.#finishing.add(finished);
     const done = () => this.#finishing.delete(finished);

@@ -1,4 +1,5 @@
 // What a stream is given: where it reads and writes, and what makes its work durable.
+import type { PgFloError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import type { Lsn } from "../base/lsn.ts";
 import type { Storage } from "../storage/storage.ts";
@@ -15,8 +16,8 @@ export interface StreamCommits {
   batch(number: bigint, position: Lsn, files: readonly FinishedFile[], cut: TakenCut | null): Promise<void>;
   /** The position of an idle stream. */
   position(batch: bigint, position: Lsn): Promise<void>;
-  /** A table stops; durable before any later batch is. */
-  tableFailed(table: StreamTable, reason: string): Promise<void>;
+  /** A table stops, for TABLE_CHANGED or TABLE_FAILED; durable before this batch and any later one is. */
+  tableFailed(table: StreamTable, error: PgFloError): Promise<void>;
 }
 
 export interface TakenCut {

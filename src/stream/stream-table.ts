@@ -23,6 +23,8 @@ export interface StreamTable {
   readonly columns: readonly ColumnPlan[];
   /** Whether the config wants a column of this name: one that is not in `columns` then is a new one. */
   readonly wants: (column: string) => boolean;
+  /** A value that its column cannot hold exactly stops the table. */
+  readonly exactOnly?: boolean;
   cut: TableCut;
 }
 

@@ -77,7 +77,7 @@ export class Stream {
     this.#reader = new ChangeReader(options.tables, options.position, {
       committed: (transaction) => this.#committed(transaction),
       reached: (position) => this.#advance(position),
-      tableFailed: (table, reason) => this.#tableFailed(table, reason),
+      tableFailed: (table, reason) => this.#tableFailed(table, definitionChanged(table, reason)),
     });
   }
 
@@ -160,7 +160,7 @@ export class Stream {
     const reason = this.#reader.takeMisfit(table, cut);
     if (reason === null) return true;
     table.cut = "unknown";
-    this.#tableFailed(table, reason);
+    this.#tableFailed(table, definitionChanged(table, reason));
     return false;
   }
 
@@ -293,6 +293,7 @@ export class Stream {
       await batch.encodePending(arena).finally(() => this.#encodingCount--);
       if (arena === this.#reader.heldArena && !this.#reader.holding) arena.reset();
       const files = await batch.finish();
+      for (const [table, error] of batch.failedTables) this.#tableFailed(table, error);
       await before;
       await this.#failures;
       asked = true;
@@ -333,8 +334,9 @@ export class Stream {
     this.#closing.catch((error: unknown) => this.#fail(error));
   }
 
-  #tableFailed(table: StreamTable, reason: string): void {
-    this.#failures = this.#failures.then(() => this.#options.commits.tableFailed(table, reason));
+  #tableFailed(table: StreamTable, error: PgFloError): void {
+    table.cut = "unknown";
+    this.#failures = this.#failures.then(() => this.#options.commits.tableFailed(table, error));
     this.#failures.catch((error: unknown) => this.#fail(error));
   }
 
@@ -360,6 +362,10 @@ export class Stream {
       .abort()
       .catch((error: unknown) => this.#options.log.warn("drop the open batch", errorFacts(error)));
   }
+}
+
+function definitionChanged(table: StreamTable, reason: string): PgFloError {
+  return new PgFloError("TABLE_CHANGED", `table ${table.schema}.${table.name}, definition, ${reason}`);
 }
 
 function streamEnded(): PgFloError {

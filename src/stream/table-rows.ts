@@ -7,6 +7,7 @@ import type { ParquetColumn } from "../parquet/schema.ts";
 import { tupleKind } from "../postgres/tuple.ts";
 import { textFamily } from "../types/bytes.ts";
 import type { Cells } from "../types/family.ts";
+import { InexactCounts } from "../types/inexact-counts.ts";
 import { oldColumns } from "../types/registry.ts";
 import { type EncodedColumn, EXACT_COLUMN, ExactColumn } from "../types/row-encoder.ts";
 import type { TableFile } from "../types/table-file.ts";
@@ -141,11 +142,18 @@ export class TableRowEncoder {
     this.#tableName = new TextEncoder().encode(table.name);
   }
 
-  /** Inexact values so far. */
-  get inexactCount(): number {
-    let count = 0;
-    for (const values of this.#exact.counts.values()) count += values;
-    return count;
+  /** Inexact values so far, by column. */
+  get inexactCounts(): ReadonlyMap<string, number> {
+    return this.#exact.counts;
+  }
+
+  /** Throws TABLE_FAILED when there are any. */
+  refuseInexact(): void {
+    if (this.#exact.counts.size === 0) return;
+    const { schema, name } = this.#relation.table;
+    const counts = new InexactCounts();
+    counts.add(this.#exact.counts);
+    counts.refuse(`table ${schema}.${name}, stream`);
   }
 
   /** Encodes rows[from, to), at most SLICE_ROWS; a promise means that the file wants the caller to wait. */

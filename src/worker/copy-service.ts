@@ -26,6 +26,7 @@ import { type PgType, readTables as readSourceTables, type SourceTable } from ".
 import { applicationName } from "../postgres/connect.ts";
 import type { Storage } from "../storage/storage.ts";
 import { measureHeaps, planStored, resumable } from "./copy-plan.ts";
+import { isExactOnly } from "./discovery.ts";
 import { type HeldSnapshot, snapshotOfNewSlot } from "./snapshot.ts";
 import { onSource } from "./source-connection.ts";
 import type { StreamService } from "./stream-service.ts";
@@ -212,7 +213,8 @@ export class CopyService {
             const range = await claimRange(db, claim);
             if (!range) return null;
             claimed.set(range.rangeId, range);
-            return toJob(range, byId.get(range.tableId)!);
+            const table = byId.get(range.tableId)!;
+            return toJob(range, table, isExactOnly(config.schemas, table.schema, table.name));
           },
           done: async (job, result) => {
             const range = claimed.get(job.jobId)!;
@@ -254,7 +256,7 @@ export class CopyService {
       }),
       rows: result.rowCount,
       sizeBytes: result.sizeBytes,
-      inexactValues: result.inexactCount,
+      inexactColumns: result.inexact,
     });
     this.figures.rangesDone++;
     if (completion.result === "done" && completion.tableState !== "copying") {
@@ -273,7 +275,8 @@ export class CopyService {
     const subject = `${job.schema}.${job.table}`;
     // A definition that is another one now is read again, and the table copied with it.
     const changed = error.code === "TABLE_CHANGED";
-    const failure = changed ? error : new PgFloError("TABLE_FAILED", `table ${subject}, copy, ${error.message}`);
+    const known = changed || error.code === "TABLE_FAILED";
+    const failure = known ? error : new PgFloError("TABLE_FAILED", `table ${subject}, copy, ${error.message}`);
     log.error(failure.message, errorFacts(error));
     await setTableError(db, range, { code: failure.code, message: failure.message });
     await addEvent(db, config.group, { severity: "error", code: error.code, subject, message: failure.message });
@@ -281,7 +284,7 @@ export class CopyService {
   }
 }
 
-function toJob(range: ClaimedRange, table: Table): CopyJob {
+function toJob(range: ClaimedRange, table: Table, exactOnly: boolean): CopyJob {
   const { heapOid, heapSchema, heapName, relfilenode, blockFrom, blockTo, rangeNumber } = range;
   return {
     jobId: range.rangeId,
@@ -290,6 +293,7 @@ function toJob(range: ClaimedRange, table: Table): CopyJob {
     table: table.name,
     schemaVersion: table.schemaVersion,
     columns: table.columns,
+    exactOnly,
     ...{ rangeNumber, heapOid, heapSchema, heapName, relfilenode, blockFrom, blockTo },
   };
 }

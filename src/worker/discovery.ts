@@ -124,9 +124,16 @@ export function streamTables(
       const columns = planColumns(table.columns, types);
       const cut = table.state === "error" || table.cutLsn === null ? "unknown" : table.cutLsn;
       const wants = wantsColumn(schemas, schema, name);
-      return [oid, { tableId, generation, schemaVersion, oid, schema, name, identity, columns, wants, cut }];
+      const exactOnly = isExactOnly(schemas, schema, name);
+      return [oid, { tableId, generation, schemaVersion, oid, schema, name, identity, columns, wants, exactOnly, cut }];
     }),
   );
+}
+
+/** Whether `on_inexact: error` is set for the table. */
+export function isExactOnly(schemas: Config["schemas"], schema: string, table: string): boolean {
+  const ofSchema = schemas[schema];
+  return ofSchema !== undefined && ofSchema !== "*" && ofSchema[table]?.onInexact === "error";
 }
 
 function wantsColumn(schemas: Config["schemas"], schema: string, table: string): (column: string) => boolean {

@@ -26,6 +26,7 @@ import type { FinishedFile } from "../stream/batch.ts";
 import { Stream } from "../stream/stream.ts";
 import type { StreamCommits, TakenCut } from "../stream/stream-options.ts";
 import { type StreamProgress, startProgress } from "../stream/stream-state.ts";
+import { InexactCounts } from "../types/inexact-counts.ts";
 import { STREAM, streamTables } from "./discovery.ts";
 import { onSource } from "./source-connection.ts";
 
@@ -170,20 +171,20 @@ export class StreamService {
         persist("commit of a position", async () => {
           if ((await movePosition(db, { ...fence, batch, position })) === "fenced") throw streamFenced(config.group);
         }),
-      tableFailed: async (table, reason) => {
-        const name = `${table.schema}.${table.name}`;
-        const error = new PgFloError("TABLE_CHANGED", `table ${name}, definition, ${reason}`);
-        log.warn(error.message, errorFacts(error));
+      tableFailed: async (table, error) => {
+        const changed = error.code === "TABLE_CHANGED";
+        const subject = `${table.schema}.${table.name}`;
+        // What an encoder says does not name the table.
+        const message = error.message.includes(subject) ? error.message : `table ${subject}: ${error.message}`;
+        if (changed) log.warn(message, errorFacts(error));
+        else log.error(message, errorFacts(error));
         await persist("error of a table", async () => {
-          await setTableError(db, table, { code: error.code, message: error.message });
-          await addEvent(db, config.group, {
-            severity: "warning",
-            code: error.code,
-            subject: name,
-            message: error.message,
-          });
+          await setTableError(db, table, { code: error.code, message });
+          const severity = changed ? "warning" : "error";
+          await addEvent(db, config.group, { severity, code: error.code, subject, message });
         });
-        this.#options.onTableChanged();
+        // The definition is read again, and the table copied with it.
+        if (changed) this.#options.onTableChanged();
       },
     };
   }
@@ -193,12 +194,12 @@ function batchContent(
   files: readonly FinishedFile[],
   cut: TakenCut | null,
 ): Pick<Batch, "files" | "tableCounters" | "newVersions" | "cut"> {
-  const counters = new Map<number, { tableId: number; generation: number; rows: number; inexactValues: number }>();
-  for (const { table, rowCount, inexactValues } of files) {
+  const counters = new Map<number, { tableId: number; generation: number; rows: number; inexact: InexactCounts }>();
+  for (const { table, rowCount, inexact } of files) {
     const { tableId, generation } = table;
-    const counter = counters.get(tableId) ?? { tableId, generation, rows: 0, inexactValues: 0 };
+    const counter = counters.get(tableId) ?? { tableId, generation, rows: 0, inexact: new InexactCounts() };
     counter.rows += rowCount;
-    counter.inexactValues += inexactValues;
+    counter.inexact.add(inexact);
     counters.set(tableId, counter);
   }
   return {
@@ -206,7 +207,10 @@ function batchContent(
       const { tableId, generation, schemaVersion } = table;
       return { tableId, generation, schemaVersion, path, rowCount, sizeBytes, checksum, lsnStart, lsnEnd };
     }),
-    tableCounters: [...counters.values()],
+    tableCounters: [...counters.values()].map(({ inexact, ...counter }) => ({
+      ...counter,
+      inexactColumns: inexact.byColumn,
+    })),
     newVersions: [],
     ...(cut && { cut: { tableIds: cut.tables.map((table) => table.tableId), lsn: cut.lsn as Lsn } }),
   };

@@ -160,8 +160,8 @@ export class StreamLog implements AsyncDisposable {
         assert.ok(position >= this.position, "the position never goes back");
         this.position = position;
       },
-      tableFailed: async (table, reason) => {
-        this.failedTables.push([table.name, reason]);
+      tableFailed: async (table, error) => {
+        this.failedTables.push([table.name, error.description.replace(/^table [^,]*, definition, /, "")]);
       },
     };
   }
