@@ -330,11 +330,12 @@ async function compare(reader: Reader, table: TableName): Promise<number> {
   assert.deepEqual(columns.map((column) => column.name).sort(), here.map((column) => column.name).sort(), label);
   const described = await rowsOf(duckdb, "DESCRIBE mirrored");
   const types = new Map(described.map((row) => [String(row.column_name), String(row.column_type)]));
-  const sourceTypes = new Map(here.map((column) => [column.name, column.type]));
+  const sourceTypes = new Map(here.map((column) => [column.name, column]));
   const expressions = columns.map(({ name, fileName }) =>
     sourceExpression(quote(name), sourceTypes.get(name)!, types.get(fileName)!),
   );
   const path = join(folder, `${comparisons++}.csv`);
+  await source.query("set intervalstyle = iso_8601"); // as the contract has it
   await source.query(
     `copy (select ${expressions.join(", ")} from ${relation}) to '${path}' (format csv, null '\\N', force_quote *)`,
   );
@@ -364,9 +365,16 @@ async function compare(reader: Reader, table: TableName): Promise<number> {
   return Number(counts?.source);
 }
 
-async function sourceColumns(source: Client, schema: string, name: string): Promise<{ name: string; type: string }[]> {
+interface SourceColumn {
+  readonly name: string;
+  readonly type: string;
+  readonly composite: boolean;
+}
+
+async function sourceColumns(source: Client, schema: string, name: string): Promise<SourceColumn[]> {
   const { rows } = await source.query(
-    `select a.attname as name, format_type(a.atttypid, a.atttypmod) as type from pg_attribute a
+    `select a.attname as name, format_type(a.atttypid, a.atttypmod) as type, t.typtype = 'c' as composite
+     from pg_attribute a join pg_type t on t.oid = a.atttypid
      join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
      where n.nspname = $1 and c.relname = $2 and a.attnum > 0 and not a.attisdropped order by a.attnum`,
     [schema, name],
@@ -375,10 +383,11 @@ async function sourceColumns(source: Client, schema: string, name: string): Prom
 }
 
 /** Text that DuckDB reads back as its type, made by the source. */
-function sourceExpression(column: string, sourceType: string, type: string): string {
+function sourceExpression(column: string, source: SourceColumn, type: string): string {
+  if (source.composite) return `to_json(${column})::text`;
   if (type === "BLOB") return `encode(${column}, 'hex')`;
   if (type.endsWith("[]")) return `to_json(${column})::text`;
-  if (/^(character\(|bpchar)/.test(sourceType)) return `rtrim(${column}::text, ' ')`;
+  if (/^(character\(|bpchar)/.test(source.type)) return `rtrim(${column}::text, ' ')`;
   return `${column}::text`;
 }
 
