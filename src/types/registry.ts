@@ -16,9 +16,10 @@ import {
   int8Family,
   oidFamily,
 } from "./fixed-width.ts";
+import { MONEY_OID } from "./money.ts";
 import { multirangeShape, nativeShapes, rangeShape } from "./native.ts";
 import { decimalFor, numericFamily } from "./numeric.ts";
-import { catalogFamily, elementOf, type InnerTypes, vectorTree } from "./portable.ts";
+import { catalogFamily, elementOf, type InnerTypes, scalarFamilies, vectorTree } from "./portable.ts";
 import { encodeTree } from "./tree-encoder.ts";
 import { listTree, type Shape, type StructField, type TypeTree, treeColumn, valueTree } from "./type-tree.ts";
 import { uuidFamily } from "./uuid.ts";
@@ -50,6 +51,14 @@ const builtinFamilies: ReadonlyMap<number, Family> = new Map([
   [3802, jsonbFamily],
 ]);
 const NUMERIC_OID = 1700;
+
+/** Built-in types with a decoder; ranges and multiranges have one too. */
+export const builtinOids: readonly number[] = [
+  ...builtinFamilies.keys(),
+  NUMERIC_OID,
+  MONEY_OID,
+  ...scalarFamilies.keys(),
+];
 
 /** Own columns have field ids from here on. */
 export const OWN_FIELD_ID = 1_000_000;
