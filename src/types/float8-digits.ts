@@ -6,21 +6,22 @@ import { writeAscii, writePadded, writeUnsigned } from "./text-family.ts";
 /** The longest text: `-2.2250738585072014e-308`. */
 export const FLOAT8_TEXT_BYTES = 24;
 const MAX_DIGITS = 1e15;
-const MAX_DECIMALS = 10;
-const powers = Float64Array.from({ length: MAX_DECIMALS + 1 }, (_, exponent) => 10 ** exponent);
+/** Of coordinates, and of whatever else still fits: asked one after the other. */
+const FEW_DECIMALS = 6;
+const MANY_DECIMALS = 10;
 
 /** Writes the text of the float8 at `at`. Every NaN is NaN. */
 export function writeFloat8(out: Uint8Array, to: number, view: DataView, at: number): number {
   const value = view.getFloat64(at);
   const size = Math.abs(value);
-  if (size < 1e15 && size >= 1e-4) {
+  if (size < MAX_DIGITS && size >= 1e-4) {
+    const start = value < 0 ? minus(out, to) : to;
+    if (size === Math.floor(size)) return writeUnsigned(out, start, size);
     // n / 10^k is the double nearest to that decimal, and no other decimal of up to 15 digits has the same double.
-    for (let decimals = 0; decimals <= MAX_DECIMALS; decimals++) {
-      const scaled = Math.round(size * powers[decimals]!);
-      if (scaled >= MAX_DIGITS) break;
-      if (scaled / powers[decimals]! !== size) continue;
-      return writeFixed(out, value < 0 ? minus(out, to) : to, scaled, decimals);
-    }
+    const few = Math.round(size * 1e6);
+    if (few < MAX_DIGITS && few / 1e6 === size) return writeFraction(out, start, few, 1e6, FEW_DECIMALS);
+    const many = Math.round(size * 1e10);
+    if (many < MAX_DIGITS && many / 1e10 === size) return writeFraction(out, start, many, 1e10, MANY_DECIMALS);
   }
   return writeAscii(out, to, float8Text(value, view, at));
 }
@@ -39,20 +40,21 @@ function minus(out: Uint8Array, to: number): number {
   return to + 1;
 }
 
-/** scaled / 10^decimals, where the last digit is not zero unless there are no decimals. */
-function writeFixed(out: Uint8Array, to: number, scaled: number, decimals: number): number {
-  if (decimals === 0) return writeUnsigned(out, to, scaled);
-  const whole = Math.floor(scaled / powers[decimals]!);
-  const end = writeUnsigned(out, to, whole);
-  out[end] = 0x2e;
-  const fraction = scaled - whole * powers[decimals]!;
-  if (decimals <= 9) writePadded(out, end + 1, fraction, decimals);
+/** scaled / 10^decimals, which is no integer, without zeros at its end. */
+function writeFraction(out: Uint8Array, to: number, scaled: number, power: number, decimals: number): number {
+  const whole = Math.floor(scaled / power);
+  let end = writeUnsigned(out, to, whole);
+  out[end++] = 0x2e;
+  const fraction = scaled - whole * power;
+  if (decimals === FEW_DECIMALS) writePadded(out, end, fraction, FEW_DECIMALS);
   else {
-    const high = Math.floor(fraction / 10);
-    writePadded(out, end + 1, high, 9);
-    out[end + 10] = 0x30 + fraction - high * 10;
+    const high = Math.floor(fraction / 1e5);
+    writePadded(out, end, high, 5);
+    writePadded(out, end + 5, fraction - high * 1e5, 5);
   }
-  return end + 1 + decimals;
+  end += decimals;
+  while (out[end - 1] === 0x30) end--;
+  return end;
 }
 
 function float8Text(value: number, view: DataView, at: number): string {

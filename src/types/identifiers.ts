@@ -141,7 +141,14 @@ export const tidFamily: TextFamily = makeTextFamily(
   "tid",
   {
     measure: fixedMeasure("tid", 6, 18),
-    write: (out, to, _bytes, view, at) => writeAscii(out, to, `(${view.getUint32(at)},${view.getUint16(at + 4)})`),
+    write: (out, to, _bytes, view, at) => {
+      out[to] = 0x28;
+      let end = writeUnsigned(out, to + 1, view.getUint32(at));
+      out[end] = COMMA;
+      end = writeUnsigned(out, end + 1, view.getUint16(at + 4));
+      out[end] = 0x29;
+      return end + 1;
+    },
   },
   (text) => {
     const match = /^\((\d{1,10}),(\d{1,5})\)$/.exec(text);

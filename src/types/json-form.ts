@@ -1,10 +1,10 @@
 // Values as JSON text, by byte: the portable form of composites and hstore. A field is what to_json makes of it, so that
 // numbers keep their digits, and what is no number in JSON (NaN) is a string.
 // Source: datum_to_json in https://github.com/postgres/postgres/blob/master/src/backend/utils/adt/json.c
-import { type Codec, malformed } from "./family.ts";
+import { malformed } from "./family.ts";
 import { listHeader, locateElements } from "./list.ts";
 import { type TextForm, writeAscii, writeBytes } from "./text-family.ts";
-import { type AnyCodec, checkOf, formattedForm, textFormOf } from "./text-forms.ts";
+import { type AnyCodec, textFormOf } from "./text-forms.ts";
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
@@ -103,15 +103,28 @@ export const jsonbRawForm: TextForm = {
   write: (out, to, bytes, _view, at, length) => writeBytes(out, to, bytes, at + 1, at + length),
 };
 
-/** Dates and times of ISO 8601, with T and an offset of hours and minutes. */
+/** Dates and times of ISO 8601, with T between them and an offset of hours and minutes. */
 export function jsonTimeForm(codec: AnyCodec): TextForm {
-  const iso: Codec["format"] = (bytes, view, at, length) =>
-    JSON.stringify(codec.format(bytes, view, at, length).replace(/^(\d+-\d\d-\d\d) (\d\d:[\d:.]+)(\+00)?/, isoParts));
-  return formattedForm({ format: iso }, checkOf(codec));
-}
-
-function isoParts(_all: string, day: string, time: string, offset?: string): string {
-  return `${day}T${time}${offset ? `${offset}:00` : ""}`;
+  const { measure, write } = textFormOf(codec);
+  return {
+    measure: (bytes, view, at, length) => measure(bytes, view, at, length) + 5,
+    write: (out, to, bytes, view, at, length) => {
+      let end = write(out, to + 1, bytes, view, at, length);
+      out[to] = QUOTE;
+      // `… 12:34:56+00 BC`: the first blank in front of a digit, and the offset, which is always +00.
+      for (let k = to + 1; k + 1 < end; k++) {
+        if (out[k] === 0x20 && out[k + 1]! <= 0x39) out[k] = 0x54;
+        else if (out[k] === 0x2b) {
+          out.copyWithin(k + 6, k + 3, end);
+          writeAscii(out, k + 3, ":00");
+          end += 3;
+          break;
+        }
+      }
+      out[end] = QUOTE;
+      return end + 1;
+    },
+  };
 }
 
 /** An array: JSON arrays, one in the other for each dimension. */
