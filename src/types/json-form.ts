@@ -3,7 +3,7 @@
 // Source: datum_to_json in https://github.com/postgres/postgres/blob/master/src/backend/utils/adt/json.c
 import { malformed } from "./family.ts";
 import { listHeader, locateElements } from "./list.ts";
-import { type TextForm, writeAscii, writeBytes } from "./text-family.ts";
+import { moveRight, type TextForm, writeAscii, writeBytes } from "./text-family.ts";
 import { type AnyCodec, textFormOf } from "./text-forms.ts";
 
 const QUOTE = 0x22;
@@ -49,7 +49,7 @@ export function jsonStringForm({ measure, write }: TextForm): TextForm {
       let plain = true;
       for (let k = to; k < end && plain; k++) plain = out[k]! >= 0x20 && out[k] !== QUOTE && out[k] !== BACKSLASH;
       if (!plain) return writeJsonString(out, to, out.slice(to, end), 0, end - to);
-      out.copyWithin(to + 1, to, end);
+      moveRight(out, to, end, 1);
       out[to] = QUOTE;
       out[end + 1] = QUOTE;
       return end + 2;
@@ -72,7 +72,7 @@ export function jsonNumberForm(codec: AnyCodec): TextForm {
       const end = write(out, to, bytes, view, at, length);
       const first = out[to] === 0x2d ? out[to + 1]! : out[to]!;
       if (first >= 0x30 && first <= 0x39) return end;
-      out.copyWithin(to + 1, to, end);
+      moveRight(out, to, end, 1);
       out[to] = QUOTE;
       out[end + 1] = QUOTE;
       return end + 2;
@@ -115,7 +115,7 @@ export function jsonTimeForm(codec: AnyCodec): TextForm {
       for (let k = to + 1; k + 1 < end; k++) {
         if (out[k] === 0x20 && out[k + 1]! <= 0x39) out[k] = 0x54;
         else if (out[k] === 0x2b) {
-          out.copyWithin(k + 6, k + 3, end);
+          moveRight(out, k + 3, end, 3);
           writeAscii(out, k + 3, ":00");
           end += 3;
           break;

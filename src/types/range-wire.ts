@@ -3,7 +3,7 @@
 // adt/{rangetypes,multirangetypes}.c: uint8 flags, {int32 length, bytes} per finite bound; uint32 count, {int32 length,
 // range} per range.
 import { type Codec, malformed } from "./family.ts";
-import { makeTextFamily, type TextFamily, type TextForm, WireBuilder, writeDoubled } from "./text-family.ts";
+import { makeTextFamily, moveRight, type TextFamily, type TextForm, WireBuilder, writeDoubled } from "./text-family.ts";
 
 export const RANGE_EMPTY = 0x01;
 export const RANGE_LOWER_INCLUSIVE = 0x02;
@@ -121,7 +121,7 @@ function mustQuote(byte: number): boolean {
 export function writeQuoted(out: Uint8Array, from: number, end: number, doubled: boolean): number {
   let quoteEnd = end + 1;
   if (doubled) quoteEnd = writeDoubled(out, from + 1, out.slice(from, end), 0, end - from, QUOTE);
-  else out.copyWithin(from + 1, from, end);
+  else moveRight(out, from, end, 1);
   out[from] = QUOTE;
   out[quoteEnd] = QUOTE;
   return quoteEnd + 1;
