@@ -115,7 +115,7 @@ test("a storage folder that cannot be written, and one that is a file", async (t
   await chmod(folder, 0o500);
   const denied = { code: 1, says: /^\[STORAGE_DENIED\]/m, fix: /right to write|read-only|another storage/ };
   const options = { source: database.config, storage: join(folder, "data") };
-  if (process.getuid?.() !== 0) return refused(options, denied);
+  if (process.getuid?.() !== 0) return await refused(options, denied);
   // Rights do not hold root back; a file system that is mounted for reading does.
   const mounted = await exec("mount", ["-t", "tmpfs", "-o", "ro", "tmpfs", folder]).catch(() => null);
   if (mounted === null) return t.skip("no right to mount, and nothing else refuses root");
