@@ -12,6 +12,8 @@ export interface TableConfig {
   readonly types?: Readonly<Record<string, string>>;
   /** A value that its column cannot hold exactly stops the table; else its text is kept beside it. */
   readonly onInexact?: "error";
+  /** Columns whose files tell quickly that a value is not in them. */
+  readonly bloomFilter?: readonly string[];
 }
 
 /** `"*"`: every table of the schema, also ones created later. */

@@ -53,7 +53,7 @@ metadata: { url: "postgresql://m:p%40ss@[::1]:5433/meta?sslmode=disable&connect_
 storage: file:///srv/a%20b
 schemas:
   sales:
-    orders: { types: { amount: "decimal(20,4)", Note: string }, on_inexact: error }
+    orders: { types: { amount: "decimal(20,4)", Note: string }, on_inexact: error, bloom_filter: [id] }
     yes:
     Odd.Name "x": { mode: copy-only, exclude_columns: [null, 1] }
     inventory: { mode: stream-only, include_columns: [id, quantity] }
@@ -92,6 +92,7 @@ profile: native
         mode: "copy-and-stream",
         types: { amount: "decimal(20,4)", Note: "string" },
         onInexact: "error",
+        bloomFilter: ["id"],
       },
       yes: { mode: "copy-and-stream" },
       'Odd.Name "x"': { mode: "copy-only", excludeColumns: ["null", "1"] },
@@ -127,7 +128,7 @@ http: 127.0.0.1:8080
     "source.url (line 3) does not begin with postgres:// or postgresql://",
     'storage (line 4) is "s3://bucket/prefix?…", s3:// is not possible in this version, allowed is a folder or file:///folder',
     'schemas.public.orders.mode (line 6) is "stream", allowed is copy-and-stream, stream-only, copy-only',
-    "schemas.public.orders.colums (line 6) is not a key, allowed are mode, include_columns, exclude_columns, types, on_inexact",
+    "schemas.public.orders.colums (line 6) is not a key, allowed are mode, include_columns, exclude_columns, types, on_inexact, bloom_filter",
     'schemas.public.* (line 6) is not a table; every table is written public: "*"',
     "schemas.public.t (line 6) has include_columns and exclude_columns, allowed is one of them",
     "schemas.pg_catalog (line 7) belongs to the server",

@@ -93,6 +93,7 @@ function schemaConfigs(schemas: Options["schemas"]): Readonly<Record<string, Sch
             ...(table.exclude_columns ? { excludeColumns: table.exclude_columns } : {}),
             ...(table.types ? { types: table.types } : {}),
             ...(table.on_inexact === "error" ? { onInexact: "error" } : {}),
+            ...(table.bloom_filter ? { bloomFilter: table.bloom_filter } : {}),
           }),
         ),
   );

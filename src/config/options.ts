@@ -50,6 +50,7 @@ const tableOptions = mapping({
     .optional()
     .meta({ allowed: `a mapping of columns to types: ${columnTypes}` }),
   on_inexact: choice(["keep", "error"], "keep"),
+  bloom_filter: columns.optional().meta({ allowed: "a list of column names" }),
 });
 
 const tables = z.record(z.string(), z.preprocess(emptyAsMapping, tableOptions));

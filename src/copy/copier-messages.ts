@@ -25,6 +25,8 @@ export interface CopyJob {
   readonly columns: readonly SourceColumn[];
   /** A value that its column cannot hold exactly fails the range. */
   readonly exactOnly: boolean;
+  /** Names of the columns with a bloom filter. */
+  readonly bloomFilter: readonly string[];
   readonly rangeNumber: number;
   readonly heapOid: number;
   readonly heapSchema: string;

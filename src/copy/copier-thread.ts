@@ -11,7 +11,7 @@ import { type RawConnection, takeOver } from "../postgres/raw-connection.ts";
 import { GatheringSocket } from "../postgres/socket.ts";
 import { openStorage } from "../storage/open.ts";
 import type { Storage } from "../storage/storage.ts";
-import { type ColumnPlan, planColumns } from "../types/registry.ts";
+import { type ColumnPlan, planColumns, withBloomFilters } from "../types/registry.ts";
 import type { CopierOptions, CopyJob, ErrorData, FromCopier, ToCopier } from "./copier-messages.ts";
 import { type CopyProgress, copyRange } from "./range-copy.ts";
 
@@ -117,7 +117,7 @@ const plans = new Map<string, ColumnPlan[]>();
 
 function plansFor(job: CopyJob): ColumnPlan[] {
   const key = JSON.stringify([job.schema, job.table, job.schemaVersion]);
-  const planned = plans.get(key) ?? planColumns(job.columns, options.types);
+  const planned = plans.get(key) ?? withBloomFilters(planColumns(job.columns, options.types), job.bloomFilter);
   plans.set(key, planned);
   return planned;
 }

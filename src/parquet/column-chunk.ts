@@ -1,4 +1,5 @@
 // One leaf column of the row group that is being filled: closes pages as they fill up and sends them to the compressor.
+import { BloomHashes } from "./bloom-filter.ts";
 import type { Compressor } from "./compressor.ts";
 import { DictionaryBuilder, type Indices } from "./dictionary.ts";
 import { LeafBuffer } from "./leaf-buffer.ts";
@@ -34,6 +35,7 @@ export interface SealedChunk {
   readonly leaf: Leaf;
   readonly dictionary: Promise<FinishedPage> | null;
   readonly pages: readonly DataPage[];
+  readonly bloomFilter: Uint8Array | null;
 }
 
 /** A closed page of a chunk that is still in dictionary encoding: what is needed to write it PLAIN after all. */
@@ -50,6 +52,7 @@ export class ColumnChunk {
   #pages: DataPage[] = [];
   #dictionaryPages: DictionaryPage[] = [];
   #dictionary: DictionaryBuilder | null;
+  readonly #bloom: BloomHashes | null;
   #closedBytes = 0;
 
   constructor(leaf: Leaf, compressor: Compressor) {
@@ -57,6 +60,7 @@ export class ColumnChunk {
     this.buffer = new LeafBuffer(leaf);
     this.#compressor = compressor;
     this.#dictionary = DictionaryBuilder.for(leaf.type);
+    this.#bloom = leaf.bloomFilter ? new BloomHashes(leaf.type) : null;
   }
 
   /** Uncompressed bytes of the chunk so far. */
@@ -76,10 +80,12 @@ export class ColumnChunk {
     // A chunk of NULLs alone: some readers trip over an empty dictionary page.
     if (this.#dictionary?.valueCount === 0) this.#leaveDictionary(this.#dictionary);
     const builder = this.#dictionaryPages.length > 0 ? this.#dictionary : null;
+    if (builder) this.#bloom?.addValues(builder.values());
     const sealed: SealedChunk = {
       leaf: this.#leaf,
       dictionary: builder && this.#finishDictionary(builder),
       pages: builder ? this.#dictionaryPages : this.#pages,
+      bloomFilter: this.#bloom?.finish() ?? null,
     };
     this.#pages = [];
     this.#dictionaryPages = [];
@@ -101,6 +107,7 @@ export class ColumnChunk {
       this.#leaveDictionary(this.#dictionary);
     }
     const figures = pageFigures(buffer, plainBounds(type, buffer));
+    this.#bloom?.addPage(buffer); // before the page's values are packed or handed over
     const body = plainPageBody(type, buffer);
     this.#pages.push({ figures, finished: this.#finish(figures, "plain", body) });
     if (body.buffer === buffer.bytes.buffer) this.#handOver();
@@ -126,6 +133,7 @@ export class ColumnChunk {
 
   // All or nothing: pages that went out with indices are made again from them.
   #leaveDictionary(builder: DictionaryBuilder): void {
+    if (this.#dictionaryPages.length > 0) this.#bloom?.addValues(builder.values());
     for (const page of this.#dictionaryPages) {
       const body = builder.plainPageBody(page.levels, page.indices);
       this.#pages.push({ figures: page.figures, finished: this.#finish(page.figures, "plain", body) });

@@ -153,6 +153,7 @@ export class ParquetFileWriter {
       dataOffset,
       uncompressedSize,
       compressedSize: this.#offset - start,
+      bloomFilter: sealed.bloomFilter,
     };
   }
 

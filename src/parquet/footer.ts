@@ -26,6 +26,7 @@ export interface WrittenChunk {
   readonly dataOffset: number;
   readonly uncompressedSize: number;
   readonly compressedSize: number;
+  readonly bloomFilter: Uint8Array | null;
 }
 
 export interface WrittenRowGroup {
@@ -39,14 +40,15 @@ interface IndexPlace {
   readonly length: number;
 }
 
-/** Where the indexes of each chunk lie; a chunk without bounds for every page has no column index. */
+/** Where the filters and indexes of each chunk lie; a chunk without bounds for every page has no column index. */
 export interface PageIndex {
   readonly pieces: readonly Uint8Array[];
+  readonly bloomFilters: ReadonlyMap<WrittenChunk, IndexPlace>;
   readonly columnIndexes: ReadonlyMap<WrittenChunk, IndexPlace>;
   readonly offsetIndexes: ReadonlyMap<WrittenChunk, IndexPlace>;
 }
 
-/** The indexes of every chunk, to be written from `offset` on: all column indexes, then all offset indexes. */
+/** What is to be written from `offset` on: all bloom filters, then all column indexes, then all offset indexes. */
 export function makePageIndex(rowGroups: readonly WrittenRowGroup[], offset: number): PageIndex {
   const pieces: Uint8Array[] = [];
   let at = offset;
@@ -56,13 +58,15 @@ export function makePageIndex(rowGroups: readonly WrittenRowGroup[], offset: num
     return { offset: at - bytes.length, length: bytes.length };
   };
   const chunks = rowGroups.flatMap((group) => group.chunks);
+  const bloomFilters = new Map<WrittenChunk, IndexPlace>();
+  for (const chunk of chunks) if (chunk.bloomFilter) bloomFilters.set(chunk, place(chunk.bloomFilter));
   const columnIndexes = new Map<WrittenChunk, IndexPlace>();
   for (const chunk of chunks) {
     const bytes = columnIndex(chunk);
     if (bytes) columnIndexes.set(chunk, place(bytes));
   }
   const offsetIndexes = new Map(chunks.map((chunk) => [chunk, place(offsetIndex(chunk))]));
-  return { pieces, columnIndexes, offsetIndexes };
+  return { pieces, bloomFilters, columnIndexes, offsetIndexes };
 }
 
 /** FileMetaData. */
@@ -168,7 +172,7 @@ function writeRowGroup(thrift: ThriftWriter, group: WrittenRowGroup, pageIndex: 
 function writeColumnChunk(thrift: ThriftWriter, chunk: WrittenChunk, pageIndex: PageIndex): void {
   thrift.i64(2, 0); // file_offset: deprecated, the spec says to write 0
   thrift.struct(3);
-  writeColumnMetadata(thrift, chunk);
+  writeColumnMetadata(thrift, chunk, pageIndex.bloomFilters.get(chunk));
   thrift.end();
   const offsets = pageIndex.offsetIndexes.get(chunk);
   if (offsets) {
@@ -182,7 +186,7 @@ function writeColumnChunk(thrift: ThriftWriter, chunk: WrittenChunk, pageIndex: 
   }
 }
 
-function writeColumnMetadata(thrift: ThriftWriter, chunk: WrittenChunk): void {
+function writeColumnMetadata(thrift: ThriftWriter, chunk: WrittenChunk, bloomFilter: IndexPlace | undefined): void {
   const valueEncoding = chunk.dictionaryOffset === null ? ENCODING_PLAIN : ENCODING_RLE_DICTIONARY;
   const encodings = chunk.dictionaryOffset === null ? [ENCODING_PLAIN] : [ENCODING_PLAIN, ENCODING_RLE_DICTIONARY];
   thrift.i32(1, physicalTypeId(chunk.leaf.type));
@@ -208,6 +212,9 @@ function writeColumnMetadata(thrift: ThriftWriter, chunk: WrittenChunk): void {
     thrift.i32(2, page.encoding);
     thrift.i32(3, page.count);
   });
+  if (!bloomFilter) return;
+  thrift.i64(14, bloomFilter.offset);
+  thrift.i32(15, bloomFilter.length);
 }
 
 function writeStatistics(thrift: ThriftWriter, chunk: WrittenChunk): void {

@@ -33,6 +33,8 @@ interface Named {
 export interface ValueColumn extends Named {
   readonly kind: "value";
   readonly type: ValueType;
+  /** Each chunk gets a bloom filter (bloom-filter.ts: not every type may have one). */
+  readonly bloomFilter?: boolean;
 }
 
 export interface ListColumn extends Named {
@@ -64,6 +66,7 @@ export interface Leaf {
   readonly maxDefinition: number;
   /** How many lists and maps it is in. */
   readonly maxRepetition: number;
+  readonly bloomFilter?: boolean;
 }
 
 /** The leaves of a column, depth-first as in the schema. */
@@ -81,7 +84,12 @@ function collectLeaves(
   const here = definition + 1; // optional
   switch (column.kind) {
     case "value":
-      return [{ type: column.type, path, maxDefinition: here, maxRepetition: repetition }];
+      return [
+        {
+          ...{ type: column.type, path, maxDefinition: here, maxRepetition: repetition },
+          ...(column.bloomFilter && { bloomFilter: true }),
+        },
+      ];
     case "list":
       return collectLeaves(column.element, [...path, "list"], here + 1, repetition + 1);
     case "map": {

@@ -1,5 +1,6 @@
 // Which family a column belongs to, and how its column looks in the file.
 import { createHash } from "node:crypto";
+import { bloomFilterPossible } from "../parquet/bloom-filter.ts";
 import type { ParquetColumn } from "../parquet/schema.ts";
 import type { PgType, SourceColumn } from "../postgres/catalog.ts";
 import { anyBytesFamily, exactCodec } from "./any-bytes.ts";
@@ -83,6 +84,26 @@ export function planColumns(columns: readonly SourceColumn[], types: ReadonlyMap
   const fileNames = fileColumnNames(columns.map((column) => column.name));
   const ids = new FieldIds();
   return columns.map((source, index) => planColumn(source, fileNames[index]!, types, ids));
+}
+
+/** The plans, with bloom filters for these columns (of their elements, if they are lists). */
+export function withBloomFilters(plans: readonly ColumnPlan[], names: readonly string[]): ColumnPlan[] {
+  const wanted = new Set(names);
+  return plans.map((plan) =>
+    wanted.has(plan.source.name) ? { ...plan, parquet: filtered(plan.parquet) ?? plan.parquet } : plan,
+  );
+}
+
+/** Whether the column may have a bloom filter. */
+export function hasBloomFilter(column: SourceColumn, types: ReadonlyMap<number, PgType>): boolean {
+  return filtered(planColumns([column], types)[0]!.parquet) !== null;
+}
+
+/** Null: not for this type. */
+function filtered(column: ParquetColumn): ParquetColumn | null {
+  if (column.kind === "value") return bloomFilterPossible(column.type) ? { ...column, bloomFilter: true } : null;
+  const element = column.kind === "list" ? filtered(column.element) : null;
+  return element && column.kind === "list" ? { ...column, element } : null;
 }
 
 /** The `_old_` twins of columns of one table. */

@@ -6,7 +6,7 @@ import { PgFloError } from "../base/errors.ts";
 import { errorFacts, type Log } from "../base/log.ts";
 import { formatLsn, type Lsn } from "../base/lsn.ts";
 import { runService } from "../base/service.ts";
-import type { Config } from "../config/config.ts";
+import type { Config, TableConfig } from "../config/config.ts";
 import { runCopiers } from "../copy/copier.ts";
 import type { CopyJob, CopyJobResult } from "../copy/copier-messages.ts";
 import { type MeasuredHeap, planHeaps } from "../copy/plan.ts";
@@ -26,10 +26,10 @@ import { type PgType, readTables as readSourceTables, type SourceTable } from ".
 import { applicationName } from "../postgres/connect.ts";
 import type { Storage } from "../storage/storage.ts";
 import { measureHeaps, planStored, resumable } from "./copy-plan.ts";
-import { isExactOnly } from "./discovery.ts";
 import { type HeldSnapshot, snapshotOfNewSlot } from "./snapshot.ts";
 import { onSource } from "./source-connection.ts";
 import type { StreamService } from "./stream-service.ts";
+import { tableConfig } from "./table-config.ts";
 
 export interface CopyServiceOptions {
   readonly config: Config;
@@ -214,7 +214,7 @@ export class CopyService {
             if (!range) return null;
             claimed.set(range.rangeId, range);
             const table = byId.get(range.tableId)!;
-            return toJob(range, table, isExactOnly(config.schemas, table.schema, table.name));
+            return toJob(range, table, tableConfig(config, table.schema, table.name));
           },
           done: async (job, result) => {
             const range = claimed.get(job.jobId)!;
@@ -284,7 +284,7 @@ export class CopyService {
   }
 }
 
-function toJob(range: ClaimedRange, table: Table, exactOnly: boolean): CopyJob {
+function toJob(range: ClaimedRange, table: Table, { onInexact, bloomFilter = [] }: Partial<TableConfig>): CopyJob {
   const { heapOid, heapSchema, heapName, relfilenode, blockFrom, blockTo, rangeNumber } = range;
   return {
     jobId: range.rangeId,
@@ -293,7 +293,8 @@ function toJob(range: ClaimedRange, table: Table, exactOnly: boolean): CopyJob {
     table: table.name,
     schemaVersion: table.schemaVersion,
     columns: table.columns,
-    exactOnly,
+    exactOnly: onInexact === "error",
+    bloomFilter,
     ...{ rangeNumber, heapOid, heapSchema, heapName, relfilenode, blockFrom, blockTo },
   };
 }

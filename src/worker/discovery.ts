@@ -14,7 +14,8 @@ import { type Selection, selectTables } from "../postgres/selection.ts";
 import { slotName } from "../postgres/slot.ts";
 import type { Storage } from "../storage/storage.ts";
 import type { StreamTable } from "../stream/stream-table.ts";
-import { planColumns } from "../types/registry.ts";
+import { planColumns, withBloomFilters } from "../types/registry.ts";
+import { tableConfig } from "./table-config.ts";
 import { selectWrittenAs } from "./written-as.ts";
 
 export const STREAM = 1;
@@ -121,19 +122,14 @@ export function streamTables(
   return new Map(
     mirrored.map((table) => {
       const { tableId, generation, schemaVersion, relationOid: oid, schema, name, identity } = table;
-      const columns = planColumns(table.columns, types);
+      const { onInexact, bloomFilter = [] } = tableConfig({ schemas }, schema, name);
+      const columns = withBloomFilters(planColumns(table.columns, types), bloomFilter);
       const cut = table.state === "error" || table.cutLsn === null ? "unknown" : table.cutLsn;
       const wants = wantsColumn(schemas, schema, name);
-      const exactOnly = isExactOnly(schemas, schema, name);
+      const exactOnly = onInexact === "error";
       return [oid, { tableId, generation, schemaVersion, oid, schema, name, identity, columns, wants, exactOnly, cut }];
     }),
   );
-}
-
-/** Whether `on_inexact: error` is set for the table. */
-export function isExactOnly(schemas: Config["schemas"], schema: string, table: string): boolean {
-  const ofSchema = schemas[schema];
-  return ofSchema !== undefined && ofSchema !== "*" && ofSchema[table]?.onInexact === "error";
 }
 
 function wantsColumn(schemas: Config["schemas"], schema: string, table: string): (column: string) => boolean {

@@ -149,3 +149,30 @@ test("an override that a column's type does not allow is refused, with what is a
     ],
   );
 });
+
+test("bloom filters are in the files of copy and stream, for the columns that the config names", async () => {
+  await using database = await server.createDatabase();
+  const { client } = database;
+  await client.query(`create table t (id int primary key, u uuid, f float8);
+    insert into t select i, md5(i::text)::uuid, i from generate_series(1, 1000) i`);
+  const wrong = "{ public: { t: { bloom_filter: [id, f, gone] } } }";
+  await using pipeline = await makePipeline({ source: database.config, schemas: wrong });
+  const refused = JSON.parse((await pipeline.run(["check", "--json"])).stdout) as { findings: { message: string }[] };
+  const messages = refused.findings.map(({ message }) => message);
+  assert.ok(messages.includes("bloom_filter names column f, whose type double precision cannot have one"));
+  assert.ok(messages.includes("bloom_filter names gone, which is not a mirrored column"));
+  const text = await readFile(pipeline.config, "utf8");
+  await writeFile(pipeline.config, text.replace(wrong, "{ public: { t: { bloom_filter: [id, u] } } }"));
+  await replicate(pipeline, database);
+  await client.query("insert into t select i, md5(i::text)::uuid, i from generate_series(1001, 2000) i");
+  await replicate(pipeline, database);
+  for (const kind of ["copy", "stream"]) {
+    const path = `${pipeline.dataFolder}/app/public.t/${kind}/**/*.parquet`;
+    const [names, filters] = await queryDuckdb(
+      `select path_in_schema, bool_or(bloom_filter_offset is not null) as has from parquet_metadata('${path}')
+       where path_in_schema in ('id', 'u', 'f') group by 1 order by 1`,
+    );
+    assert.deepEqual(names!.values, ["f", "id", "u"]);
+    assert.deepEqual(filters!.values, ["f", "t", "t"]);
+  }
+});
