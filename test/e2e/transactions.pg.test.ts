@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "pg";
-import { assertEqualToSource, batchPositions, copiedFrom, openMirror } from "../support/mirror-sql.ts";
+import { batchPositions, copiedFrom } from "../support/manifest-check.ts";
+import { assertEqualToSource, openMirror } from "../support/mirror-sql.ts";
 import { startPostgres, type TestServer } from "../support/postgres.ts";
 import { makeRun, until } from "../support/replication-run.ts";
 

@@ -1,25 +1,12 @@
 // An independent reading of the mirror: SQL in DuckDB over the files that the manifest lists, by the rule of
 // docs/query.md and by nothing of src/query, and its comparison with the source, row by row and column by column.
 import assert from "node:assert/strict";
-import { chmod, mkdtemp, readFile, rm, stat } from "node:fs/promises";
+import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { crc32 } from "node:zlib";
 import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import type { Client } from "pg";
-
-export interface ManifestRow {
-  readonly kind: "copy" | "stream";
-  readonly batch: bigint | null;
-  readonly schema: string;
-  readonly table: string;
-  readonly path: string;
-  readonly rowCount: number;
-  readonly sizeBytes: number;
-  readonly lsnStart: bigint;
-  readonly lsnEnd: bigint;
-  readonly checksum: string;
-}
+import { assertManifest, type ManifestRow } from "./manifest-check.ts";
 
 interface Column {
   readonly name: string;
@@ -78,46 +65,6 @@ export async function assertEqualToSource(options: MirrorOptions, tables: readon
   await using mirror = await openMirror(options);
   await assertManifest(mirror.files, options.root);
   for (const table of tables) await mirror.compare(table);
-}
-
-/** No file twice, every one there with its size and checksum, and no transaction of a table in two batches. */
-export async function assertManifest(files: readonly ManifestRow[], root: string): Promise<void> {
-  assert.equal(new Set(files.map((file) => file.path)).size, files.length, "a file is in the manifest twice");
-  for (const file of files) {
-    const path = join(root, file.path);
-    assert.equal((await stat(path)).size, file.sizeBytes, `size of ${path}`);
-    const crc = crc32(await readFile(path))
-      .toString(16)
-      .padStart(8, "0");
-    assert.equal(`crc32:${crc}`, file.checksum, `checksum of ${path}`);
-  }
-  // Table by table: changes of one whose cut was waited for come in a batch after those of the others.
-  for (const [table, own] of Map.groupBy(files, (file) => `${file.schema}.${file.table}`)) {
-    const batches = batchPositions(own);
-    for (let at = 1; at < batches.length; at++) {
-      const [before, now] = [batches[at - 1]!, batches[at]!];
-      assert.ok(now.lsnStart > before.lsnEnd, `${table}: batch ${now.batch} begins inside of batch ${before.batch}`);
-    }
-  }
-}
-
-/** The batches in order, each with its first and last transaction. */
-export function batchPositions(
-  files: readonly ManifestRow[],
-): { readonly batch: bigint; readonly lsnStart: bigint; readonly lsnEnd: bigint }[] {
-  const stream = files.filter((file) => file.kind === "stream");
-  return [...Map.groupBy(stream, (file) => file.batch!)]
-    .sort(([left], [right]) => (left < right ? -1 : 1))
-    .map(([batch, group]) => ({
-      batch,
-      lsnStart: group.map((file) => file.lsnStart).reduce((a, b) => (a < b ? a : b)),
-      lsnEnd: group.map((file) => file.lsnEnd).reduce((a, b) => (a > b ? a : b)),
-    }));
-}
-
-/** Copies of an earlier snapshot are right from this position on. */
-export function copiedFrom(files: readonly ManifestRow[]): bigint {
-  return files.filter((file) => file.kind === "copy").reduce((most, { lsnEnd }) => (lsnEnd > most ? lsnEnd : most), 0n);
 }
 
 interface Reader {

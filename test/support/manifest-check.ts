@@ -1,0 +1,58 @@
+// What the manifest lists, checked against the files themselves, and the positions that its batches made durable.
+import assert from "node:assert/strict";
+import { readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { crc32 } from "node:zlib";
+
+export interface ManifestRow {
+  readonly kind: "copy" | "stream";
+  readonly batch: bigint | null;
+  readonly schema: string;
+  readonly table: string;
+  readonly path: string;
+  readonly rowCount: number;
+  readonly sizeBytes: number;
+  readonly lsnStart: bigint;
+  readonly lsnEnd: bigint;
+  readonly checksum: string;
+}
+
+/** No file twice, every one there with its size and checksum, and no transaction of a table in two batches. */
+export async function assertManifest(files: readonly ManifestRow[], root: string): Promise<void> {
+  assert.equal(new Set(files.map((file) => file.path)).size, files.length, "a file is in the manifest twice");
+  for (const file of files) {
+    const path = join(root, file.path);
+    assert.equal((await stat(path)).size, file.sizeBytes, `size of ${path}`);
+    const crc = crc32(await readFile(path))
+      .toString(16)
+      .padStart(8, "0");
+    assert.equal(`crc32:${crc}`, file.checksum, `checksum of ${path}`);
+  }
+  // Table by table: changes of one whose cut was waited for come in a batch after those of the others.
+  for (const [table, own] of Map.groupBy(files, (file) => `${file.schema}.${file.table}`)) {
+    const batches = batchPositions(own);
+    for (let at = 1; at < batches.length; at++) {
+      const [before, now] = [batches[at - 1]!, batches[at]!];
+      assert.ok(now.lsnStart > before.lsnEnd, `${table}: batch ${now.batch} begins inside of batch ${before.batch}`);
+    }
+  }
+}
+
+/** The batches in order, each with its first and last transaction. */
+export function batchPositions(
+  files: readonly ManifestRow[],
+): { readonly batch: bigint; readonly lsnStart: bigint; readonly lsnEnd: bigint }[] {
+  const stream = files.filter((file) => file.kind === "stream");
+  return [...Map.groupBy(stream, (file) => file.batch!)]
+    .sort(([left], [right]) => (left < right ? -1 : 1))
+    .map(([batch, group]) => ({
+      batch,
+      lsnStart: group.map((file) => file.lsnStart).reduce((a, b) => (a < b ? a : b)),
+      lsnEnd: group.map((file) => file.lsnEnd).reduce((a, b) => (a > b ? a : b)),
+    }));
+}
+
+/** Copies of an earlier snapshot are right from this position on. */
+export function copiedFrom(files: readonly ManifestRow[]): bigint {
+  return files.filter((file) => file.kind === "copy").reduce((most, { lsnEnd }) => (lsnEnd > most ? lsnEnd : most), 0n);
+}
