@@ -44,6 +44,7 @@ export const scalarFamilies: ReadonlyMap<number, Family> = new Map<number, Famil
   ...textSearchFamilies,
   ...timetzFamilies,
   ...versionedFamilies,
+  [1790, textFamily], // refcursor
 ]);
 
 /** Extensions' types by `extension.type`: their OIDs differ between databases. */

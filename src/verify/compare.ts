@@ -4,10 +4,10 @@
 import type { ClientBase } from "pg";
 import type { Manifest, ManifestTable } from "../metadata/status.ts";
 import { readTypes } from "../postgres/catalog.ts";
-import { textFamily } from "./canonical-text.ts";
 import { type ComparedColumn, loadMirror } from "./mirror-rows.ts";
 import { ScratchDatabase } from "./scratch-database.ts";
 import { loadSource } from "./source-rows.ts";
+import { sourceText } from "./source-text.ts";
 
 /** Differing rows whose keys are told, for each kind of difference. */
 const SAMPLES = 3;
@@ -61,7 +61,7 @@ export async function compareTables(options: CompareOptions): Promise<TableCompa
     const comparisons: TableComparison[] = [];
     for (const entry of manifest.tables.filter(({ table }) => table.state !== "removed")) {
       options.onTable?.(entry.table);
-      const columns = entry.table.columns.map((column) => ({ column, family: textFamily(column.typeOid, types) }));
+      const columns = entry.table.columns.map((column) => ({ column, ...sourceText(column, types) }));
       comparisons.push(await compareTable(db, options, entry, columns));
     }
     return comparisons;

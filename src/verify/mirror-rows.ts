@@ -8,6 +8,8 @@ import { quoteName, quoteText, type ScratchDatabase } from "./scratch-database.t
 
 export interface ComparedColumn {
   readonly column: TableColumn;
+  /** Asks the source for a value as the files tell it. */
+  readonly sql: string;
   readonly family: TextFamily;
 }
 

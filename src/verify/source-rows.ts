@@ -35,7 +35,7 @@ async function* printedRows(
     [relation],
   );
   const only = rows[0]?.kind === "p" ? "" : "only ";
-  const list = columns.map(({ column }) => quoteIdentifier(column.name)).join(", ");
+  const list = columns.map(({ sql }) => sql).join(", ");
   await client.query(`declare pg_flo_verify no scroll cursor for select ${list} from ${only}${relation}`);
   try {
     for (;;) {
