@@ -4,6 +4,7 @@
 import { type Codec, type Family, malformed } from "./family.ts";
 import { boolFamily, float8Family, int4Family, int8Family } from "./fixed-width.ts";
 import { nativeJson, nativeTime, nativeUuid } from "./native-values.ts";
+import { RANGE_EMPTY, RANGE_LOWER_INCLUSIVE, RANGE_UPPER_INCLUSIVE, type RangeParts, readRange } from "./range-wire.ts";
 import {
   listTree,
   type Rewire,
@@ -65,11 +66,7 @@ export function multirangeShape(range: TypeTree, rangeOid: number): Shape {
   return { kind: "rewired", rewire, inner: listTree(range, rangeOid) };
 }
 
-const EMPTY = 0x01;
-const LOWER_INCLUSIVE = 0x02;
-const UPPER_INCLUSIVE = 0x04;
-const LOWER_INFINITE = 0x08;
-const UPPER_INFINITE = 0x10;
+const parts: RangeParts = { flags: 0, lower: -1, upper: -1 };
 
 function rewireRange(
   bytes: Uint8Array,
@@ -79,28 +76,17 @@ function rewireRange(
   out: WireWriter,
   subtypeOid: number,
 ): void {
-  const flags = length >= 1 ? bytes[at]! : -1;
-  if (flags < 0 || flags > 0x1f) throw malformed("range", at - 4, `flags of ${flags}`);
-  const empty = (flags & EMPTY) !== 0;
-  let next = at + 1;
-  const end = at + length;
-  const bound = (infinite: number): void => {
-    out.int32(subtypeOid);
-    if (empty || (flags & infinite) !== 0) {
-      out.int32(-1);
-      return;
-    }
-    const size = next + 4 <= end ? view.getInt32(next) : -1;
-    if (size < 0 || next + 4 + size > end) throw malformed("range", at - 4, "a bound ends outside of it");
-    out.int32(size);
-    out.copy(bytes, next + 4, size);
-    next += 4 + size;
-  };
+  readRange(view, at, length, parts);
+  const { flags, lower, upper } = parts;
   out.int32(5);
-  bound(LOWER_INFINITE);
-  bound(UPPER_INFINITE);
-  if (next !== end) throw malformed("range", at - 4, "there are bytes behind its bounds");
-  for (const flag of [LOWER_INCLUSIVE, UPPER_INCLUSIVE, EMPTY]) {
+  for (const bound of [lower, upper]) {
+    if (bound >= 0) out.field(subtypeOid, bytes, bound + 4, view.getInt32(bound));
+    else {
+      out.int32(subtypeOid);
+      out.int32(-1);
+    }
+  }
+  for (const flag of [RANGE_LOWER_INCLUSIVE, RANGE_UPPER_INCLUSIVE, RANGE_EMPTY]) {
     out.int32(BOOL);
     out.int32(1);
     out.byte((flags & flag) === 0 ? 0 : 1);

@@ -3,8 +3,8 @@
 // counted down by the levels in between. So the encoders of src/types need not know how deep they are.
 // Sources: array_send, record_send (rowtypes.c), hstore_send (contrib/hstore/hstore_io.c); levels as in
 // https://github.com/apache/parquet-format#nested-encoding
-import { PgFloError } from "../base/errors.ts";
 import { CELL_NULL, LeafBuffer } from "../parquet/leaf-buffer.ts";
+import { locateFields } from "./composite-wire.ts";
 import { type Cells, type EncodeColumn, type Family, InexactValues, malformed } from "./family.ts";
 import { listHeader, locateElements } from "./list.ts";
 import { type Rewire, type StructField, type TypeTree, WireWriter } from "./type-tree.ts";
@@ -183,47 +183,24 @@ function checkValues(node: EncodeNode, positions: Int32Array, { bytes, view, lea
 
 function structNode(fields: readonly StructField[], nodes: readonly EncodeNode[]): EncodeNode {
   const positions = fields.map(() => new Int32Array(1024));
+  const found = new Int32Array(fields.length);
   return ({ positions: records, count, rows, repetitions }, context) => {
     const { view } = context;
     if (positions[0]!.length < count)
       for (let k = 0; k < positions.length; k++) positions[k] = new Int32Array(count * 2);
     for (let i = 0; i < count; i++) {
       const at = records[i]!;
-      if (at < 0) for (const ofField of positions) ofField[i] = at - BELOW_OPTIONAL;
-      else locateFields(view, at, fields, positions, i);
+      if (at < 0) {
+        for (const ofField of positions) ofField[i] = at - BELOW_OPTIONAL;
+        continue;
+      }
+      locateFields(view, at + 4, view.getInt32(at), fields, found);
+      for (let k = 0; k < found.length; k++) {
+        positions[k]![i] = view.getInt32(found[k]!) < 0 ? CELL_NULL : found[k]!;
+      }
     }
     for (let k = 0; k < nodes.length; k++) nodes[k]!({ positions: positions[k]!, count, rows, repetitions }, context);
   };
-}
-
-function locateFields(
-  view: DataView,
-  at: number,
-  fields: readonly StructField[],
-  positions: readonly Int32Array[],
-  i: number,
-): void {
-  const length = view.getInt32(at);
-  const end = at + 4 + length;
-  if (length < 4) throw malformed("composite", at, `${length} bytes`);
-  if (view.getInt32(at + 4) !== fields.length) throw otherAttributes(at);
-  let fieldAt = at + 8;
-  for (let k = 0; k < fields.length; k++) {
-    const size = fieldAt + 8 <= end ? view.getInt32(fieldAt + 4) : -2;
-    if (size < -1 || fieldAt + 8 + size > end) throw malformed("composite", at, `field ${k} ends outside of it`);
-    if (view.getUint32(fieldAt) !== fields[k]!.typeOid) throw otherAttributes(at);
-    positions[k]![i] = size < 0 ? CELL_NULL : fieldAt + 4;
-    fieldAt += 8 + Math.max(0, size);
-  }
-  if (fieldAt !== end) throw malformed("composite", at, "there are bytes behind its last field");
-}
-
-/** ALTER TYPE … ADD or DROP ATTRIBUTE comes without a message in the stream; the value is the first to tell. */
-function otherAttributes(offset: number): PgFloError {
-  return new PgFloError("TABLE_CHANGED", "a composite value, has other attributes than its type had at the start", {
-    fix: "nothing, the type is read again when the table begins anew",
-    facts: { offset },
-  });
 }
 
 function mapNode(key: EncodeNode, value: EncodeNode, depth: number): EncodeNode {

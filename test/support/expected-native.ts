@@ -40,17 +40,22 @@ function expectedStruct(column: StructColumn, text: string): Expected {
   if (names === "closed,points") {
     return { value: [text.startsWith("(") ? "t" : "f", pointsOf(text)], exact: true };
   }
-  if (
-    column.fields.every(({ fieldId, kind }) => kind === "value" && fieldId > 0) &&
-    /^[x-z]|^[abc]$|^high/.test(names)
-  ) {
-    if (!text.startsWith("(") || names.includes("1") || names.includes("high") || names === "x,y") {
-      return { value: numbersOf(text), exact: true };
-    }
-  }
+  if (numberStructs.has(names) && column.fields.every(isDouble)) return { value: numbersOf(text), exact: true };
   const texts = splitText(text.slice(1, -1), ",");
   const fields = column.fields.map((field, k) => expectedNative(field, texts[k]!));
   return together(fields);
+}
+
+const numberStructs: ReadonlySet<string> = new Set([
+  "x,y",
+  "a,b,c",
+  "x1,y1,x2,y2",
+  "high_x,high_y,low_x,low_y",
+  "x,y,radius",
+]);
+
+function isDouble(field: ParquetColumn): boolean {
+  return field.kind === "value" && field.type.physical === "DOUBLE";
 }
 
 function together(parts: readonly Expected[]): Expected {
