@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
+import type { CliProcess } from "../support/cli.ts";
 import { assertEqualToSource } from "../support/mirror-sql.ts";
 import { startPostgres, type TestServer } from "../support/postgres.ts";
 import { makeRun, until } from "../support/replication-run.ts";
@@ -108,43 +109,71 @@ test("a worker that was stopped beyond its lease is replaced, and what it still 
   await assertEqualToSource({ source: client, root: run.root }, [{ name: "t" }]);
 });
 
-test("a full disk is told and waited for; with room again all goes on", async (t) => {
-  if (process.getuid?.() !== 0 || process.platform !== "linux") return t.skip("only root may mount a small disk");
+const DISK_BYTES = 12 << 20;
+const full = /STORAGE_FULL|STORAGE_FAILED.*EFBIG/;
+
+/** A disk of a worker's that is filled and freed again. */
+interface SmallDisk extends AsyncDisposable {
+  readonly folder: string;
+  /** Leaves `roomBytes`; null: to the last byte. */
+  fill(worker: CliProcess, roomBytes: number | null): Promise<void>;
+  free(worker: CliProcess): Promise<void>;
+}
+
+/** Root mounts a small file system; others limit the size of the files that the worker may write. */
+async function makeSmallDisk(folder: string): Promise<SmallDisk> {
+  await mkdir(folder);
+  const ballast = join(folder, "ballast");
+  const mounted =
+    process.getuid?.() === 0 &&
+    (await exec("mount", ["-t", "tmpfs", "-o", `size=${DISK_BYTES}`, "tmpfs", folder]).catch(() => null)) !== null;
+  if (mounted) {
+    return {
+      folder,
+      fill: (_worker, roomBytes) =>
+        writeFile(ballast, Buffer.alloc(roomBytes === null ? DISK_BYTES * 2 : DISK_BYTES - roomBytes)).catch(() => {}),
+      free: () => rm(ballast),
+      [Symbol.asyncDispose]: async () => void (await exec("umount", ["-l", folder])),
+    };
+  }
+  const limit = async (worker: CliProcess, bytes: string) =>
+    void (await exec("prlimit", ["--pid", String(worker.pid), `--fsize=${bytes}:unlimited`]));
+  return {
+    folder,
+    fill: (worker, roomBytes) => limit(worker, roomBytes === null ? "100" : "1000000"),
+    free: (worker) => limit(worker, "unlimited"),
+    [Symbol.asyncDispose]: async () => {},
+  };
+}
+
+test("a full disk is told and waited for; with room again all goes on", async () => {
   await using database = await server.createDatabase();
   const { client } = database;
   await client.query(`create table t (id int primary key, x text);
     insert into t select n, md5(n::text) || md5((-n)::text) from generate_series(1, 100000) n;
     create table log (x text)`);
   await using run = await makeRun({ source: database.config });
-  const disk = join(run.folder, "disk");
-  await mkdir(disk);
-  const mounted = await exec("mount", ["-t", "tmpfs", "-o", "size=12m", "tmpfs", disk]).catch(() => null);
-  if (mounted === null) return t.skip("no right to mount");
-  try {
-    await run.configure({ storage: join(disk, "data") });
-    const ballast = join(disk, "ballast");
-    await writeFile(ballast, Buffer.alloc(9 << 20));
-    await using worker = run.start();
-    await worker.saw(/STORAGE_FULL/); // in the copy
-    await rm(ballast);
-    await worker.saw(/table copied.*public\.t /);
-    await writeFile(ballast, Buffer.alloc(64 << 20)).catch(() => {}); // to the last byte
-    await client.query(
-      "insert into log select md5(n::text) from generate_series(1, 20000) n; update t set x = 'short' where id % 3 = 0",
-    );
-    await worker.saw(/(stream|batch).*STORAGE_FULL/);
-    await client.query("insert into log values ('meanwhile')");
-    await sleep(500);
-    assert.ok(worker.running, worker.stderr);
-    await rm(ballast);
-    const done = "select exists (select from _pg_flo.files where table_name = 'log' and kind = 'stream') as yes";
-    await until("the stream goes on", async () => (await client.query(done)).rows[0].yes);
-    worker.kill("SIGTERM");
-    assert.equal((await worker.ended).code, 0, worker.stderr);
-    const options = ["replicate", "--until-caught-up"];
-    assert.equal((await run.run(options)).code, 0);
-    await assertEqualToSource({ source: client, root: join(disk, "data") }, [{ name: "t" }, { name: "log" }]);
-  } finally {
-    await exec("umount", ["-l", disk]);
-  }
+  await using disk = await makeSmallDisk(join(run.folder, "disk"));
+  await run.configure({ storage: join(disk.folder, "data") });
+  await using worker = run.start();
+  await disk.fill(worker, 3 << 20);
+  await worker.saw(full); // in the copy
+  await disk.free(worker);
+  await worker.saw(/table copied.*public\.t /);
+  await disk.fill(worker, null);
+  await client.query(
+    "insert into log select md5(n::text) from generate_series(1, 20000) n; update t set x = 'short' where id % 3 = 0",
+  );
+  await worker.saw(new RegExp(`(stream|batch).*(${full.source})`));
+  await client.query("insert into log values ('meanwhile')");
+  await sleep(500);
+  assert.ok(worker.running, worker.stderr);
+  await disk.free(worker);
+  const done = "select exists (select from _pg_flo.files where table_name = 'log' and kind = 'stream') as yes";
+  await until("the stream goes on", async () => (await client.query(done)).rows[0].yes);
+  worker.kill("SIGTERM");
+  assert.equal((await worker.ended).code, 0, worker.stderr);
+  const options = ["replicate", "--until-caught-up"];
+  assert.equal((await run.run(options)).code, 0);
+  await assertEqualToSource({ source: client, root: join(disk.folder, "data") }, [{ name: "t" }, { name: "log" }]);
 });
