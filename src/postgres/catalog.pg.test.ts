@@ -88,8 +88,8 @@ for (const version of [14, 15, 16, 17, 18] as const) {
       assert.equal(types.get(23)?.subtypeOid, 0);
       assert.equal(types.get(790)?.moneyScale, 2);
       assert.deepEqual(named.get("pair2")?.fields, [
-        { name: "a", typeOid: 23, typmod: -1 },
-        { name: "B b", typeOid: 1700, typmod: 10 * 65536 + 2 + 4 },
+        { name: "a", attnum: 1, typeOid: 23, typmod: -1 },
+        { name: "B b", attnum: 2, typeOid: 1700, typmod: 10 * 65536 + 2 + 4 },
       ]);
       assert.deepEqual(
         named.get("whole_row")?.fields?.map(({ name }) => name),
