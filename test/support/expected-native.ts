@@ -1,27 +1,31 @@
 // What a reader must find in a file of the native profile for a value that Postgres prints as a text: said once more, on
 // purpose without any code of src/types. Only what is not the same in the portable profile.
-import type { ParquetColumn, StructColumn } from "../../src/parquet/schema.ts";
+import type { ParquetColumn, StructColumn, ValueColumn } from "../../src/parquet/schema.ts";
 import { type Expected, expectedValue } from "./expected-values.ts";
-import type { Value } from "./parquet-readers.ts";
+import { sortPairs, type Value } from "./parquet-readers.ts";
 
-export function expectedNative(column: ParquetColumn, text: string | null): Expected {
+/** Attributes of composites, by name, of which the Parquet type does not tell how they are printed. */
+type Kinds = ReadonlyMap<string, "char" | "money">;
+
+export function expectedNative(column: ParquetColumn, text: string | null, kinds: Kinds = new Map()): Expected {
   if (text === null) return { value: null, exact: true };
   switch (column.kind) {
     case "value":
-      return expectedLeaf(column, text);
+      return expectedLeaf(column, text, kinds.get(column.name));
     case "map":
       return { value: hstorePairs(text), exact: true };
     case "struct":
-      return expectedStruct(column, text);
+      return expectedStruct(column, text, kinds);
     case "list":
-      return expectedItems(column.element, text);
+      return expectedItems(column.element, text, kinds);
   }
 }
 
-function expectedLeaf(column: ParquetColumn & { kind: "value" }, text: string): Expected {
+function expectedLeaf(column: ValueColumn, text: string, special: string | undefined): Expected {
   const { kind } = column.type.logical;
   if (kind === "uuid") return { value: `x${text.replaceAll("-", "")}`, exact: true };
-  if (kind !== "time") return expectedValue(column, "plain", text);
+  if (special === "money") return expectedValue(column, "plain", text.replace(/[$,]/g, ""));
+  if (kind !== "time") return expectedValue(column, special === "char" ? "trimmed" : "plain", text);
   const micros = timeMicros(text);
   return micros < 86_400_000_000n ? { value: String(micros), exact: true } : { value: "86399999999", exact: false };
 }
@@ -33,7 +37,7 @@ function timeMicros(text: string): bigint {
   return sign ? -micros : micros;
 }
 
-function expectedStruct(column: StructColumn, text: string): Expected {
+function expectedStruct(column: StructColumn, text: string, kinds: Kinds): Expected {
   const names = column.fields.map(({ name }) => name).join();
   if (names === "lower,upper,lower_inc,upper_inc,empty") return expectedRange(column, text);
   if (names === "months,days,micros") return expectedInterval(text);
@@ -42,7 +46,7 @@ function expectedStruct(column: StructColumn, text: string): Expected {
   }
   if (numberStructs.has(names) && column.fields.every(isDouble)) return { value: numbersOf(text), exact: true };
   const texts = splitText(text.slice(1, -1), ",");
-  const fields = column.fields.map((field, k) => expectedNative(field, texts[k]!));
+  const fields = column.fields.map((field, k) => expectedNative(field, texts[k]!, kinds));
   return together(fields);
 }
 
@@ -82,17 +86,18 @@ function expectedInterval(text: string): Expected {
   };
 }
 
-function expectedItems(element: ParquetColumn, text: string): Expected {
+function expectedItems(element: ParquetColumn, text: string, kinds: Kinds): Expected {
   if (text.startsWith("((")) return { value: pointsOf(text), exact: true };
   const body = text.slice(text.indexOf("{") + 1, -1);
   const ranges = element.kind === "struct" && element.fields[0]!.name === "lower";
-  if (ranges && !body.includes('"[') && !body.includes('"(')) {
-    const items = body.match(/[[(](?:"(?:[^"]|"")*"|[^"\])])*[\])]|empty/g) ?? [];
-    return together(items.map((item) => expectedNative(element, item)));
+  // The elements of an array of ranges are quoted; a multirange begins with a bound.
+  if (ranges && /^[[(]/.test(body)) {
+    const items = body.match(/[[(](?:"(?:[^"]|"")*"|[^"\])])*[\])]/gu) ?? [];
+    return together(items.map((item) => expectedNative(element, item, kinds)));
   }
   if (body.startsWith("{")) return { value: null, exact: false };
-  const items = body === "" ? [] : splitText(body, ",", true);
-  const { value, exact } = together(items.map((item) => expectedNative(element, item)));
+  const items = body === "" ? [] : splitText(body, isBox(element) ? ";" : ",", true);
+  const { value, exact } = together(items.map((item) => expectedNative(element, item, kinds)));
   return { value, exact: exact && (!text.startsWith("[") || text.startsWith("[1:")) };
 }
 
@@ -121,10 +126,15 @@ function splitText(text: string, separator: string, array = false): (string | nu
   return parts;
 }
 
+/** box is the only type whose arrays have another delimiter. */
+function isBox(column: ParquetColumn): boolean {
+  return column.kind === "struct" && column.fields[0]!.name === "high_x";
+}
+
 function hstorePairs(text: string): Value {
   const pairs = text.matchAll(/"((?:[^"\\]|\\.)*)"=>(?:NULL|"((?:[^"\\]|\\.)*)")/gs);
   const plain = (quoted: string): string => quoted.replace(/\\(.)/gs, "$1");
-  return [...pairs].map(([, key, value]) => [plain(key!), value === undefined ? null : plain(value)]);
+  return sortPairs([...pairs].map(([, key, value]) => [plain(key!), value === undefined ? null : plain(value)]));
 }
 
 function numbersOf(text: string): Value[] {

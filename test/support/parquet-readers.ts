@@ -15,7 +15,8 @@ import type { TestFolder } from "./folder.ts";
 /**
  * A value as text: numbers in decimal (a DECIMAL as its unscaled integer), dates as days and timestamps as
  * microseconds since 1970, times as microseconds of the day, bytes and UUIDs as `x` and hexadecimal, booleans as t and
- * f, lists as arrays, structs as the arrays of their fields, maps as arrays of pairs.
+ * f, lists as arrays, structs as the arrays of their fields, maps as arrays of pairs
+ * in the order of their keys.
  */
 export type Value = string | null | readonly Value[];
 export type Columns = readonly { readonly name: string; readonly values: readonly Value[] }[];
@@ -111,6 +112,11 @@ async function readWithDuckdb(path: string): Promise<Columns> {
   );
 }
 
+/** hyparquet gives maps as objects, which have an order of their own. */
+export function sortPairs(pairs: readonly Value[]): Value[] {
+  return [...pairs].sort((a, b) => (String(a![0]) < String(b![0]) ? -1 : 1));
+}
+
 function textOfHex(value: Value): Value {
   if (value === null) return null;
   if (typeof value !== "string") return value.map(textOfHex);
@@ -130,7 +136,7 @@ function duckdbValue(value: DuckDBValue): Value {
   if (value instanceof duckdb.DuckDBUUIDValue) return `x${value.toString().replaceAll("-", "")}`;
   if (value instanceof duckdb.DuckDBStructValue) return Object.values(value.entries).map(duckdbValue);
   if (value instanceof duckdb.DuckDBMapValue) {
-    return value.entries.map((entry) => [duckdbValue(entry.key), duckdbValue(entry.value)]);
+    return sortPairs(value.entries.map((entry) => [duckdbValue(entry.key), duckdbValue(entry.value)]));
   }
   if (value instanceof duckdb.DuckDBBlobValue) return hexText(value.bytes);
   if (value instanceof duckdb.DuckDBGeometryValue) return hexText(value.bytes); // of WKB
@@ -188,11 +194,12 @@ function rawValue(value: unknown, node: SchemaNode): Value {
   }
   if (leaf.converted_type === "MAP") {
     const [keyNode, valueNode] = children[0]!.children;
-    return Object.entries(value as object).map(([key, mapped]) => {
+    const pairs = Object.entries(value as object).map(([key, mapped]) => {
       // Keys of objects are texts: those of bytes are their numbers.
       const bytes = Uint8Array.from(key === "" ? [] : key.split(",").map(Number));
       return [rawValue(bytes, keyNode!), rawValue(mapped, valueNode!)];
     });
+    return sortPairs(pairs);
   }
   if (children.length > 0) {
     return children.map((child) => rawValue((value as Record<string, unknown>)[child.element.name], child));
@@ -237,7 +244,7 @@ function arrowValue(vector: arrow.Vector, data: arrow.Data, i: number): Value {
     case arrow.Type.Map: {
       const offsets = data.valueOffsets as Int32Array;
       const pairs = data.children[0]!.slice(offsets[i]!, offsets[i + 1]! - offsets[i]!);
-      return arrowValues(new arrow.Vector([pairs]));
+      return sortPairs(arrowValues(new arrow.Vector([pairs])));
     }
     case arrow.Type.FixedSizeBinary:
       return hexText(vector.get(i) as Uint8Array);
