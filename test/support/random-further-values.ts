@@ -66,7 +66,7 @@ export const furtherFunctionsSql = `
       one_of('infinity', null, '0044-03-15 BC', '2024-02-29 12:34:56.789', '12345-01-01')::timestamptz, notes(),
       jsonb_build_object(letters(rnd(5)), letters(rnd(9)), 'n', digits(1 + rnd(30))::numeric), coordinate(), elapsed(), part(),
       case rnd(4) when 0 then null when 1 then '{}' else array[part(), null, part()] end,
-      one_of('infinity', '2024-02-29', '0044-03-15 BC', null)::date, rnd(2) = 0, decode(md5(random()::text), 'hex'), gen_random_uuid(),
+      one_of('infinity', '2024-02-29', '0044-03-15 BC', null)::date, rnd(2) = 0, decode(md5(random()::text), 'hex'), md5(random()::text)::uuid,
       one_of('sad', null, 'Größe, "happy"')::mood, words(), one_of(null, '{2024-02-29 12:00:00,NULL,-infinity}')::timestamp[],
       letters(rnd(5)), float4_bits(), ((rnd(2000000) - 1000000) / 100.0)::money, rnd(4294967296) * 2147483647 - 9e17::bigint,
       json_build_array(letters(rnd(5)), null), (rnd(256) - 128)::int4::"char", one_of('NaN', '1e-30', '-Infinity', '1e30', '12.340')::numeric,

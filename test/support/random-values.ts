@@ -58,7 +58,7 @@ export const commonTypes: Readonly<Record<string, string>> = {
     when 1 then timestamp '2000-01-01' + rnd(106000000) * interval '1 day' + rnd(86400000000) * interval '1 microsecond'
     when 2 then timestamp '0001-01-01' + (rnd(1000) - 500) * interval '1 day' - rnd(86400000000) * interval '1 microsecond'
     else timestamp '2000-01-01' + (rnd(40000) - 20000) * interval '1 day' + rnd(86400000000) * interval '1 microsecond' end`,
-  uuid: `gen_random_uuid()`,
+  uuid: `md5(random()::text)::uuid`,
   bytea: `decode(one_of('', 'ff', '00', '5c') || substr(md5(random()::text) || md5(random()::text), 1, (rnd(33) * 2)::int), 'hex')`,
   text: `case rnd(9) when 0 then one_of('', ' ', 'NULL', 'null', '\\N', '\\', '"', '{}', 'a,b') when 1 then letters(rnd(300)) else letters(rnd(12)) end`,
   "varchar(12)": `letters(rnd(13))`,
