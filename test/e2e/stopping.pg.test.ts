@@ -140,7 +140,7 @@ async function makeSmallDisk(folder: string): Promise<SmallDisk> {
     void (await exec("prlimit", ["--pid", String(worker.pid), `--fsize=${bytes}:unlimited`]));
   return {
     folder,
-    fill: (worker, roomBytes) => limit(worker, roomBytes === null ? "100" : "1000000"),
+    fill: (worker, roomBytes) => limit(worker, roomBytes === null ? "100" : "100000"),
     free: (worker) => limit(worker, "unlimited"),
     [Symbol.asyncDispose]: async () => {},
   };
