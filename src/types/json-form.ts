@@ -2,7 +2,7 @@
 // numbers keep their digits, and what is no number in JSON (NaN) is a string.
 // Source: datum_to_json in https://github.com/postgres/postgres/blob/master/src/backend/utils/adt/json.c
 import { malformed } from "./family.ts";
-import { listHeader, locateElements } from "./list.ts";
+import { dimensionCount, elementCount, locateElements } from "./list.ts";
 import { moveRight, type TextForm, writeAscii, writeBytes } from "./text-family.ts";
 import { type AnyCodec, textFormOf } from "./text-forms.ts";
 
@@ -131,25 +131,27 @@ export function jsonTimeForm(codec: AnyCodec): TextForm {
 export function jsonArrayForm(element: TextForm): TextForm {
   return {
     measure: (bytes, view, at, length) => {
-      const header = listHeader(view, at - 4);
-      if (header.dimensions === 0) return 2;
-      const positions = new Int32Array(header.count);
-      locateElements(view, at - 4, header, positions, 0);
+      const dimensions = dimensionCount(view, at - 4);
+      if (dimensions === 0) return 2;
+      const count = elementCount(view, at - 4, dimensions);
+      const positions = new Int32Array(count);
+      locateElements(view, at - 4, dimensions, count, positions, 0);
       // Brackets of the inner arrays too; each has an element at least.
-      let size = 2 + length + header.count * 2 * header.dimensions;
+      let size = 2 + length + count * 2 * dimensions;
       for (const position of positions) {
         size += position < 0 ? 5 : 1 + element.measure(bytes, view, position + 4, view.getInt32(position));
       }
       return size;
     },
     write: (out, to, bytes, view, at) => {
-      const header = listHeader(view, at - 4);
-      if (header.dimensions === 0) return writeAscii(out, to, "[]");
-      const positions = new Int32Array(header.count);
-      locateElements(view, at - 4, header, positions, 0);
+      const dimensions = dimensionCount(view, at - 4);
+      if (dimensions === 0) return writeAscii(out, to, "[]");
+      const count = elementCount(view, at - 4, dimensions);
+      const positions = new Int32Array(count);
+      locateElements(view, at - 4, dimensions, count, positions, 0);
       let next = 0;
       const writeLevel = (depth: number, start: number): number => {
-        if (depth === header.dimensions) {
+        if (depth === dimensions) {
           const position = positions[next++]!;
           if (position < 0) return writeAscii(out, start, "null");
           return element.write(out, start, bytes, view, position + 4, view.getInt32(position));

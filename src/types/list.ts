@@ -17,43 +17,33 @@ export function listCodec(element: Codec, elementOid: number, delimiter = ","): 
   };
 }
 
-/** An array's elements, and whether a LIST of them says all of it (one dimension, counted from 1). */
-export interface ListHeader {
-  readonly dimensions: number;
-  readonly count: number;
-  readonly lowerBound: number;
+/** The lower bound of the first dimension of the array whose length field is at `at`; it has one at least. */
+export function lowerBound(view: DataView, at: number): number {
+  return view.getInt32(at + 4 + HEADER_BYTES + 4);
 }
 
-/** The header of the array whose length field is at `at`. */
-export function listHeader(view: DataView, at: number): ListHeader {
-  const dimensions = dimensionCount(view, at);
-  if (dimensions === 0) return emptyList;
-  const count = elementCount(view, at, dimensions);
-  return { dimensions, count, lowerBound: view.getInt32(at + 4 + HEADER_BYTES + 4) };
-}
-
-const emptyList: ListHeader = { dimensions: 0, count: 0, lowerBound: 1 };
-
-/** Writes the positions of all elements (or CELL_NULL) to positions[next …). */
+/** Writes the positions of all elements (or CELL_NULL) to positions[next …). `count` is `elementCount`'s. */
 export function locateElements(
   view: DataView,
   at: number,
-  { dimensions, count }: ListHeader,
+  dimensions: number,
+  count: number,
   positions: Int32Array,
   next: number,
 ): void {
   let elementAt = at + 4 + HEADER_BYTES + dimensions * DIMENSION_BYTES;
   const end = at + 4 + view.getInt32(at);
-  for (let k = 0; k < count; k++) {
+  for (let k = next; k < next + count; k++) {
     const length = elementAt + 4 <= end ? view.getInt32(elementAt) : -2;
-    if (length < -1 || elementAt + 4 + length > end) throw elementOutside(at, k);
-    positions[next + k] = length < 0 ? CELL_NULL : elementAt;
+    if (length < -1 || elementAt + 4 + length > end) throw elementOutside(at, k - next);
+    positions[k] = length < 0 ? CELL_NULL : elementAt;
     elementAt += length < 0 ? 4 : 4 + length;
   }
   if (elementAt !== end) throw malformed("array", at, "there are bytes behind its last element");
 }
 
-function dimensionCount(view: DataView, at: number): number {
+/** How many dimensions the array has whose length field is at `at`; 0 for an empty one. */
+export function dimensionCount(view: DataView, at: number): number {
   const length = view.getInt32(at);
   const dimensions = length >= HEADER_BYTES ? view.getInt32(at + 4) : -1;
   // MAXDIM is 6; a header that does not fit its dimensions is not an array.
@@ -65,7 +55,7 @@ function dimensionCount(view: DataView, at: number): number {
 }
 
 /** The product of the dimensions. Postgres sends an array with a dimension of none without dimensions. */
-function elementCount(view: DataView, at: number, dimensions: number): number {
+export function elementCount(view: DataView, at: number, dimensions: number): number {
   let count = 1;
   for (let k = 0; k < dimensions; k++) {
     const size = view.getInt32(at + 4 + HEADER_BYTES + k * DIMENSION_BYTES);

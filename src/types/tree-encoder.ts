@@ -6,7 +6,7 @@
 import { CELL_NULL, LeafBuffer } from "../parquet/leaf-buffer.ts";
 import { locateFields } from "./composite-wire.ts";
 import { type Cells, type EncodeColumn, type Family, InexactValues, malformed } from "./family.ts";
-import { listHeader, locateElements } from "./list.ts";
+import { dimensionCount, elementCount, locateElements, lowerBound } from "./list.ts";
 import { type Rewire, type StructField, type TypeTree, WireWriter } from "./type-tree.ts";
 
 /** Entries of one level. Without lists above, they are the rows themselves: `rows` and `repetitions` are null. */
@@ -154,16 +154,20 @@ function listNode(element: EncodeNode, depth: number): EncodeNode {
         inner.add(row, repetition, at - BELOW_REPEATED);
         continue;
       }
-      const header = listHeader(view, at);
-      if (header.dimensions === 0) inner.add(row, repetition, EMPTY_LIST);
-      else if (header.dimensions === 1) {
-        inner.reserve(header.count);
-        locateElements(view, at, header, inner.positions, inner.count);
-        inner.mark(header.count, row, repetition, depth);
-        if (header.lowerBound !== 1) flawed.add(row);
+      const dimensions = dimensionCount(view, at);
+      if (dimensions === 0) {
+        inner.add(row, repetition, EMPTY_LIST);
+        continue;
+      }
+      const elements = elementCount(view, at, dimensions);
+      if (dimensions === 1) {
+        inner.reserve(elements);
+        locateElements(view, at, 1, elements, inner.positions, inner.count);
+        inner.mark(elements, row, repetition, depth);
+        if (lowerBound(view, at) !== 1) flawed.add(row);
       } else {
-        const all = new Int32Array(header.count);
-        locateElements(view, at, header, all, 0);
+        const all = new Int32Array(elements);
+        locateElements(view, at, dimensions, elements, all, 0);
         checkValues(element, all, context);
         inner.add(row, repetition, NULL_LIST);
         flawed.add(row);
