@@ -152,19 +152,24 @@ export class StreamService {
     const atSource = metadata.host === source.host && metadata.port === source.port;
     const limits = atSource ? { failuresMax: COMMIT_ATTEMPTS_AT_SOURCE } : {};
     const persist = (name: string, work: () => Promise<void>) => runService(work, signal, { name, log, ...limits });
+    // Once more after the signal, which ends the retries: what goes before a position must not be left out.
+    const persistAlways = async (name: string, work: () => Promise<void>) => {
+      let done = false;
+      const once = async () => {
+        await work();
+        done = true;
+      };
+      await persist(name, once);
+      if (!done) await once();
+    };
     return {
       batch: async (number, position, files, cut) => {
         const batch = { ...fence, batch: number, position, ...batchContent(files, cut) };
-        let committed = false;
-        const commit = async () => {
+        await persistAlways("commit of a batch", async () => {
           const outcome = await commitBatch(db, batch);
           if (outcome.result === "fenced") throw streamFenced(config.group);
-          committed = true;
           for (const path of outcome.refusedPaths) await storage.remove(path);
-        };
-        // Once more after the signal, which ends the retries: a batch that is finished should not be repeated.
-        await persist("commit of a batch", commit);
-        if (!committed) await commit();
+        });
         log.debug("batch committed", { batch: number, position: formatLsn(position), files: files.length });
       },
       position: (batch, position) =>
@@ -178,7 +183,8 @@ export class StreamService {
         const message = error.message.includes(subject) ? error.message : `table ${subject}: ${error.message}`;
         if (changed) log.warn(message, errorFacts(error));
         else log.error(message, errorFacts(error));
-        await persist("error of a table", async () => {
+        // Its changes are dropped: unless the error is stored, nobody would miss them behind the batch's position.
+        await persistAlways("error of a table", async () => {
           await setTableError(db, table, { code: error.code, message });
           const severity = changed ? "warning" : "error";
           await addEvent(db, config.group, { severity, code: error.code, subject, message });
