@@ -77,7 +77,7 @@ export const documentedTypes: readonly DocumentedType[] = [
     oids: [1186],
     note: "portable: ISO 8601; native: infinity has the greatest months, days and micros",
   },
-  { names: "text, varchar, name, xml", oids: [25, 1043, 19, 142] },
+  { names: "text, varchar, name, xml, refcursor", oids: [25, 1043, 19, 142, 1790] },
   { names: "char(n)", oids: [1042], note: "without its padding" },
   { names: '"char"', oids: [18] },
   { names: "citext", oids: [sample.citext] },
