@@ -230,7 +230,6 @@ export class ReplicationConnection {
     this.#statusSentMs = performance.now();
     const flushed = this.#confirmed;
     const received = this.received;
-    // biome-ignore lint/complexity/useMathMinMax: Math.max takes no bigint
     const written = received < flushed ? flushed : received;
     this.#raw.send(standbyStatusMessage({ written, flushed, timeMs: Date.now(), replyRequested: false }));
   }
