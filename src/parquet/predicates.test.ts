@@ -1,30 +1,13 @@
 // Statistics and page indexes may only skip what cannot match: a query on the file gives the rows that the same query
 // gives on a table of the file's values, which has none of our statistics.
 import assert from "node:assert/strict";
-import { writeFile } from "node:fs/promises";
-import { join } from "node:path";
 import { test } from "node:test";
 import { parquetMetadata, parquetReadObjects } from "hyparquet";
 import { compressors } from "hyparquet-compressors";
-import { makeTestFolder } from "../../test/support/folder.ts";
 import { column, types, writeParquet } from "../../test/support/parquet-files.ts";
-import { connectDuckdb, parquetScan, type Value } from "../../test/support/parquet-readers.ts";
-import type { ValueType } from "./schema.ts";
-
-const groupRows = 2000;
-const groupCount = 9;
-
-/** Nine row groups: one of NULLs, one odd, the others each around a centre of its own. */
-interface Subject {
-  readonly name: string;
-  readonly type: ValueType;
-  readonly value: (row: number, group: number) => Value;
-  /** SQL literals to compare with. */
-  readonly probes: readonly string[];
-}
+import { losesNoRow, pick, type Subject } from "../../test/support/predicates.ts";
 
 const long = "a".repeat(70);
-const pick = <T>(list: readonly T[], row: number): T => list[row % list.length]!;
 
 const subjects: readonly Subject[] = [
   {
@@ -164,52 +147,8 @@ const subjects: readonly Subject[] = [
   },
 ];
 
-for (const { name, type, value, probes } of subjects) {
-  test(`statistics of ${name} lose no row of any predicate`, async () => {
-    await using folder = await makeTestFolder();
-    const path = join(folder.path, "p.parquet");
-    const numbers = Array.from({ length: groupRows * groupCount }, (_, row) => row);
-    const values = numbers.map((row) => {
-      const group = Math.floor(row / groupRows);
-      return group === 1 || (group === 7 && row % 10 === 0) ? null : value(row, group);
-    });
-    // The bytes limit ends a row group at every call.
-    const columns = [column("v", 1, type), column("n", 2, types.int32)];
-    const content = { columns, values: [values, numbers.map(String)], rowsPerCall: groupRows, rowGroupBytes: 1 };
-    await writeFile(path, await writeParquet(content));
-    const connection = await connectDuckdb();
-    try {
-      await connection.run(
-        `set timezone = 'UTC'; create or replace temp table t as select * from ${parquetScan(path)}`,
-      );
-      const groups = await connection.runAndReadAll(
-        `select count(distinct row_group_id) from parquet_metadata('${path}')`,
-      );
-      assert.equal(groups.getRows()[0]![0], BigInt(groupCount));
-      let matches = 0;
-      for (const predicate of predicatesOf(probes)) {
-        const sql = (source: string) => `select n from ${source} where ${predicate} order by n`;
-        const [fromFile, fromTable] = [
-          await connection.runAndReadAll(sql(parquetScan(path))),
-          await connection.runAndReadAll(sql("t")),
-        ];
-        matches += fromTable.currentRowCount;
-        assert.deepEqual(fromFile.getColumns(), fromTable.getColumns(), `v: ${predicate}`);
-      }
-      assert.ok(matches > groupRows, "the predicates match something");
-    } finally {
-      connection.closeSync();
-    }
-  });
-}
-
-function predicatesOf(probes: readonly string[]): string[] {
-  const comparisons = probes.flatMap((probe) =>
-    ["=", "<>", "<", "<=", ">", ">="].map((operator) => `v ${operator} ${probe}`),
-  );
-  const lists = probes.map((probe, index) => `v in (${probe}, ${pick(probes, index + 1)})`);
-  const ranges = probes.map((probe, index) => `v between ${probe} and ${pick(probes, index + 2)}`);
-  return [...comparisons, ...lists, ...ranges, "v is null", "v is not null", `not (v < ${probes[0]}) or v is null`];
+for (const subject of subjects) {
+  test(`statistics of ${subject.name} lose no row of any predicate`, () => losesNoRow(subject));
 }
 
 test("page indexes lose no row either", async () => {
