@@ -32,6 +32,8 @@ export interface Config {
     readonly flushIntervalMs: number;
     readonly fileSizeBytes: number;
     readonly memoryBytes: number;
+    /** Where transactions go that are too large for memory. */
+    readonly spillFolder: string;
   };
   readonly leaseMs: number;
   /** The Parquet types that are used. */

@@ -28,7 +28,7 @@ test("a minimal config gets every default, and the metadata live in the source",
     storage: { kind: "local", root: "/etc/flo/data" },
     schemas: { public: "*" },
     copy: { parallel: 2, fileSizeBytes: 128_000_000 },
-    stream: { flushIntervalMs: 10_000, fileSizeBytes: 128_000_000, memoryBytes: 128_000_000 },
+    stream: { flushIntervalMs: 10_000, fileSizeBytes: 128_000_000, memoryBytes: 128_000_000, spillFolder: tmpdir() },
     leaseMs: 60_000,
     profile: "portable",
   });
@@ -59,7 +59,7 @@ schemas:
     inventory: { mode: stream-only, include_columns: [id, quantity] }
   public: "*"
 copy: { parallel: 64, file_size: 1GiB }
-stream: { flush_interval: 1.5s, streams: 1, file_size: 1 MB, memory: 16mb }
+stream: { flush_interval: 1.5s, streams: 1, file_size: 1 MB, memory: 16mb, spill_folder: spill }
 lease: 2m
 profile: native
 `);
@@ -101,7 +101,12 @@ profile: native
     public: "*",
   });
   assert.deepEqual(config.copy, { parallel: 64, fileSizeBytes: 2 ** 30 });
-  assert.deepEqual(config.stream, { flushIntervalMs: 1500, fileSizeBytes: 1_000_000, memoryBytes: 16_000_000 });
+  assert.deepEqual(config.stream, {
+    flushIntervalMs: 1500,
+    fileSizeBytes: 1_000_000,
+    memoryBytes: 16_000_000,
+    spillFolder: "/etc/flo/spill",
+  });
   assert.equal(config.leaseMs, 120_000);
   assert.equal(config.profile, "native");
 });

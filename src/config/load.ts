@@ -1,6 +1,7 @@
 // From a YAML file to the Config that the program uses. Strict: unknown keys, missing variables and wrong values are all
 // told at once, in one CONFIG_INVALID error, and nothing starts. Refuses nothing silently and guesses nothing.
 import { readFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { dirname, resolve } from "node:path";
 import { PgFloError } from "../base/errors.ts";
 import type { Config, SchemaConfig, TableConfig } from "./config.ts";
@@ -62,6 +63,7 @@ function checkConfig(value: unknown, baseDir: string): CheckedConfig {
     return { mistakes };
   }
   const { publication } = options.data.source;
+  const { spill_folder: spillFolder } = options.data.stream;
   const config: Config = {
     group: options.data.group,
     source: source.connection,
@@ -74,6 +76,7 @@ function checkConfig(value: unknown, baseDir: string): CheckedConfig {
       flushIntervalMs: options.data.stream.flush_interval,
       fileSizeBytes: options.data.stream.file_size,
       memoryBytes: options.data.stream.memory,
+      spillFolder: spillFolder === undefined ? tmpdir() : resolve(baseDir, spillFolder),
     },
     leaseMs: options.data.lease,
     profile: options.data.profile,

@@ -72,6 +72,7 @@ export const configOptions = mapping({
     streams: choice(["1"], "1"),
     file_size: size("128MB", "1MB", "4GB"),
     memory: size("128MB", "16MB", "64GB"),
+    spill_folder: file.optional(),
   }).prefault({}),
   lease: duration("60s", "1s", "1h"),
   profile: choice(["portable", "native"], "portable"),

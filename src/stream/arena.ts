@@ -8,9 +8,14 @@ const MAX_BYTES = 0x7fffffff;
 const KEPT_BYTES = 16 * 1024 * 1024;
 
 export class Arena {
-  bytes = new Uint8Array(FIRST_BYTES);
-  view = new DataView(this.bytes.buffer);
+  bytes: Uint8Array<ArrayBuffer>;
+  view: DataView<ArrayBuffer>;
   length = 0;
+
+  constructor(firstBytes = FIRST_BYTES) {
+    this.bytes = new Uint8Array(firstBytes);
+    this.view = new DataView(this.bytes.buffer);
+  }
 
   /** Copies source[start, end) and gives where it lies. MEMORY_EXCEEDED above 2 GiB. */
   append(source: Uint8Array, start: number, end: number): number {
@@ -41,6 +46,11 @@ export class Arena {
     this.length = rest.length;
   }
 
+  /** Drops what lies behind the first bytes. */
+  truncateTo(byteCount: number): void {
+    this.length = byteCount;
+  }
+
   reset(): void {
     this.length = 0;
     if (this.bytes.length > KEPT_BYTES) this.#use(new Uint8Array(KEPT_BYTES));
@@ -50,7 +60,9 @@ export class Arena {
     if (needed > MAX_BYTES) {
       throw new PgFloError("MEMORY_EXCEEDED", `transaction, size, more than ${MAX_BYTES} bytes of changes in memory`);
     }
-    const grown = new Uint8Array(Math.min(MAX_BYTES, Math.max(this.bytes.length * 2, needed)));
+    const { length } = this.bytes;
+    const wanted = length < KEPT_BYTES ? length * 2 : length + length / 2;
+    const grown = new Uint8Array(Math.min(MAX_BYTES, Math.max(Math.ceil(wanted), needed)));
     grown.set(this.bytes.subarray(0, this.length));
     this.#use(grown);
   }

@@ -1,10 +1,22 @@
-// Takes the parsed messages of the log and sorts each change: to the open transaction, to those that are held until
-// their table's cut is known, or away. A transaction comes out whole, at its COMMIT, or not at all.
+// Parses the messages of the log and sorts each change: to its open transaction, or away. A transaction comes out whole,
+// at its COMMIT, or not at all; changes of tables whose cut is awaited are held apart. One transaction at a time comes
+// between Begin and Commit; any number of others is streamed, in blocks, while they run: only their COMMIT tells whether
+// their changes count.
 import { PgFloError } from "../base/errors.ts";
 import { LSN_ZERO, type Lsn, lsn } from "../base/lsn.ts";
+import { PgoutputParser } from "../postgres/pgoutput.ts";
 import { OLD_NONE, type OldKind, type PgoutputHandler } from "../postgres/pgoutput-handler.ts";
 import type { Relation } from "../postgres/relation.ts";
 import { Arena } from "./arena.ts";
+import {
+  type CommitFacts,
+  type CommittedTransaction,
+  inMemory,
+  isCounted,
+  relationsByCuts,
+  sortByCuts,
+} from "./committed-transaction.ts";
+import { SpilledTransaction, type SpillOptions } from "./spilled-transaction.ts";
 import {
   mapRelation,
   type RelationMapping,
@@ -12,16 +24,11 @@ import {
   type StreamTable,
   streamRelation,
 } from "./stream-table.ts";
+import { StreamedTransactions } from "./streamed-transactions.ts";
 import { TransactionStore } from "./transaction-store.ts";
 
-/** A committed transaction. `store` is only good until `committed` returns, unless it is held. */
-export interface CommittedTransaction {
-  readonly store: TransactionStore;
-  readonly commitLsn: Lsn;
-  readonly xid: number;
-  /** Microseconds since 2000-01-01. */
-  readonly commitTimeUs: bigint;
-}
+/** A streamed transaction up to this size is copied to the others. */
+const COPIED_BYTES = 2 * 1024 * 1024;
 
 export interface ChangeReaderEvents {
   /** Changes that count, in one transaction. */
@@ -33,10 +40,11 @@ export interface ChangeReaderEvents {
 }
 
 export class ChangeReader implements PgoutputHandler {
-  bytes: Uint8Array = new Uint8Array(0);
   readonly arena = new Arena();
   /** Where held changes lie. */
   readonly heldArena = new Arena();
+  readonly #parser = new PgoutputParser(this);
+  #bytes: Uint8Array = new Uint8Array(0);
   readonly #events: ChangeReaderEvents;
   readonly #tables: ReadonlyMap<number, StreamTable>;
   readonly #position: Lsn;
@@ -44,12 +52,16 @@ export class ChangeReader implements PgoutputHandler {
   readonly #relations = new Map<StreamTable, StreamRelation>();
   /** By OID. Null for a relation that is not mirrored: a publication of a DBA may have more tables. */
   readonly #mappings = new Map<number, RelationMapping | null>();
-  #heldStore: TransactionStore | null = null;
+  readonly #streamed = new StreamedTransactions();
+  /** The open transaction's file. */
+  #spilled: SpilledTransaction | null = null;
+  #discarded: SpilledTransaction[] = [];
   /** The newest change of an awaited table that did not fit. */
   readonly #misfits = new Map<StreamTable, { readonly commitLsn: Lsn; readonly reason: string }>();
   #held: CommittedTransaction[] = [];
   #open = false;
   #skip = false;
+  #touchesAwaited = false;
   /** Where the open transaction starts in the arena; what is before it belongs to committed ones. */
   #openStart = 0;
   #commitLsn: Lsn = LSN_ZERO;
@@ -62,14 +74,91 @@ export class ChangeReader implements PgoutputHandler {
     this.#events = events;
   }
 
-  /** Between Begin and Commit: the arena holds changes that are not committed. */
-  get inTransaction(): boolean {
-    return this.#open;
+  /** Parses the one message between `start` and `end`. */
+  parse(bytes: Uint8Array, view: DataView, start: number, end: number): void {
+    this.#bytes = bytes;
+    this.#parser.parse(bytes, view, start, end);
   }
 
-  /** Whether some transaction is held. */
+  /** Between Begin and Commit, or inside of a stream block. */
+  get inTransaction(): boolean {
+    return this.#open || this.#streamed.block !== null;
+  }
+
+  /** Inside of a stream block. */
+  get inBlock(): boolean {
+    return this.#streamed.block !== null;
+  }
+
+  get hasDiscarded(): boolean {
+    return this.#discarded.length > 0;
+  }
+
+  /** Streamed transactions that run. */
+  get openCount(): number {
+    return this.#streamed.count;
+  }
+
+  /** Whether some transaction is held, and whether one of them is spilled. */
   get holding(): boolean {
-    return this.#held.length > 0 || this.#heldStore !== null;
+    return this.#held.length > 0;
+  }
+  get holdingSpilled(): boolean {
+    return this.#held.some(({ spilled }) => spilled !== null);
+  }
+
+  /** Memory of the transactions that are not committed. */
+  get openBytes(): number {
+    return this.#streamed.memoryBytes + this.#ownBytes;
+  }
+
+  get #ownBytes(): number {
+    return this.#open ? this.arena.length - this.#openStart + this.#store.arrayBytes : 0;
+  }
+
+  /** What gathered in memory of the transaction that is being read, if that is spilled already. */
+  get spilledBacklogBytes(): number {
+    const { block } = this.#streamed;
+    if (block?.spilled) return block.store.arena.length;
+    return this.#spilled ? this.arena.length - this.#openStart : 0;
+  }
+
+  /** Spills the transaction that is being read. */
+  async spillBacklog(options: SpillOptions): Promise<void> {
+    if (this.#streamed.block) await this.#streamed.spill(this.#streamed.block, options);
+    else await this.#spillOwn(options);
+  }
+
+  /** Spills the transaction that needs most memory. False when there is nothing to spill. */
+  async spillLargest(options: SpillOptions): Promise<boolean> {
+    const largest = this.#streamed.largest();
+    if (this.#open && this.#store.count > 0 && this.#ownBytes > (largest?.memoryBytes ?? 0)) {
+      await this.#spillOwn(options);
+      return true;
+    }
+    if (largest) await this.#streamed.spill(largest, options);
+    return largest !== null;
+  }
+
+  async #spillOwn(options: SpillOptions): Promise<void> {
+    this.#spilled ??= await SpilledTransaction.create(options, new Set());
+    await this.#spilled.add(this.#store);
+    this.#store.clear();
+    this.#store.firstSequence = this.#spilled.nextSequence;
+    this.arena.truncateTo(this.#openStart);
+  }
+
+  /** Files of aborted transactions; their receiver releases them. */
+  takeDiscarded(): SpilledTransaction[] {
+    return this.#discarded.splice(0);
+  }
+
+  /** Forgets every transaction, also those that are held. */
+  close(): void {
+    this.#discarded.push(...this.#streamed.clear());
+    if (this.#spilled) this.#discarded.push(this.#spilled);
+    this.#spilled = null;
+    this.forgetHeld();
   }
 
   /** Held transactions in commit order; they are forgotten here, their bytes stay until `heldArena` is reset. */
@@ -91,8 +180,8 @@ export class ChangeReader implements PgoutputHandler {
 
   /** Drops what is held: a cut that is asked for now comes after all of it. Its bytes stay as with `takeHeld`. */
   forgetHeld(): void {
+    for (const { spilled } of this.#held) if (spilled) this.#discarded.push(spilled);
     this.#held = [];
-    this.#heldStore = null;
   }
 
   /**
@@ -111,41 +200,83 @@ export class ChangeReader implements PgoutputHandler {
   }
 
   begin(finalLsn: Lsn, _commitTimeUs: bigint, xid: number): void {
-    if (this.#open) throw violation("a transaction begins inside of another one");
+    if (this.inTransaction) throw violation("a transaction begins inside of another one");
     this.#open = true;
+    this.#store.clear();
     this.#openStart = this.arena.length;
     this.#commitLsn = finalLsn;
     this.#xid = xid;
     this.#skip = finalLsn <= this.#position;
+    this.#touchesAwaited = false;
   }
 
   commit(commitLsn: Lsn, endLsn: Lsn, commitTimeUs: bigint): void {
     if (!this.#open) throw violation("a transaction ends that did not begin");
     if (commitLsn !== this.#commitLsn || endLsn <= commitLsn) throw violation("a transaction ends where it should not");
-    const transaction = { commitLsn, xid: this.#xid, commitTimeUs };
+    const facts = { commitLsn, xid: this.#xid, commitTimeUs };
     this.#open = false;
-    if (this.#store.count > 0) {
-      this.#events.committed({ store: this.#store, ...transaction });
-      this.#store.clear();
-    }
-    if (this.#heldStore) {
-      this.#held.push({ store: this.#heldStore, ...transaction });
-      this.#heldStore = null;
-    }
+    const spilled = this.#spilled;
+    this.#spilled = null;
+    if (spilled) this.#endSpilled(this.#store, spilled, facts);
+    else if (this.#touchesAwaited) this.#endSorted(this.#store, null, facts);
+    else if (this.#store.count > 0) this.#events.committed(inMemory(this.#store, facts));
     // The next commit record starts at the end of this one or later.
     if (!this.#skip) this.#events.reached(lsn(endLsn - 1n));
   }
 
+  streamStart(xid: number): void {
+    if (this.inTransaction) throw violation("a stream block begins inside of a transaction");
+    this.#streamed.startBlock(xid);
+  }
+
+  streamStop(): void {
+    if (!this.inBlock) throw violation("a stream block ends that did not begin");
+    this.#streamed.endBlock();
+  }
+
+  streamCommit(xid: number, commitLsn: Lsn, endLsn: Lsn, commitTimeUs: bigint): void {
+    const transaction = this.#streamed.get(xid);
+    if (this.inTransaction || !transaction) throw violation(`transaction ${xid} ends that was not streamed`);
+    if (endLsn <= commitLsn) throw violation("a transaction ends where it should not");
+    this.#streamed.remove(transaction);
+    for (const [oid, mapping] of transaction.mappings) this.#mappings.set(oid, mapping);
+    const { store, spilled, aborted } = transaction;
+    if (commitLsn <= this.#position) {
+      if (spilled) this.#discarded.push(spilled);
+      return;
+    }
+    const facts = { commitLsn, xid, commitTimeUs };
+    for (const [table, reason] of transaction.livingMisfits()) {
+      if (isCounted(table.cut, commitLsn)) this.#misfit(table, commitLsn, reason);
+    }
+    if (spilled) this.#endSpilled(store, spilled, facts);
+    else this.#endSorted(store, aborted, facts);
+    this.#events.reached(lsn(endLsn - 1n));
+  }
+
+  streamAbort(xid: number, subXid: number): void {
+    if (this.inTransaction) throw violation(`transaction ${xid} is aborted inside of another one`);
+    const transaction = this.#streamed.get(xid);
+    if (!transaction) return; // nothing of it came
+    if (subXid !== xid) {
+      transaction.abort(subXid);
+      return;
+    }
+    this.#streamed.remove(transaction);
+    if (transaction.spilled) this.#discarded.push(transaction.spilled);
+  }
+
   relation(relation: Relation): void {
     const table = this.#tables.get(relation.oid);
-    this.#mappings.set(relation.oid, table ? mapRelation(relation, this.#relationOf(table)) : null);
+    const mapping = table ? mapRelation(relation, this.#relationOf(table)) : null;
+    (this.#streamed.block?.mappings ?? this.#mappings).set(relation.oid, mapping);
   }
 
   insert(relationOid: number, newStart: number, newEnd: number): void {
     const mapping = this.#mapping(relationOid);
     if (mapping === null) return;
     this.#checkTuple(mapping, newStart);
-    this.#storeFor(mapping)?.insert(mapping, this.bytes, newStart, newEnd);
+    this.#storeFor(mapping)?.insert(mapping, this.#bytes, newStart, newEnd);
   }
 
   update(
@@ -160,14 +291,14 @@ export class ChangeReader implements PgoutputHandler {
     if (mapping === null) return;
     if (oldKind !== OLD_NONE) this.#checkTuple(mapping, oldStart);
     this.#checkTuple(mapping, newStart);
-    this.#storeFor(mapping)?.update(mapping, this.bytes, oldKind, oldStart, oldEnd, newStart, newEnd);
+    this.#storeFor(mapping)?.update(mapping, this.#bytes, oldKind, oldStart, oldEnd, newStart, newEnd);
   }
 
   delete(relationOid: number, _oldKind: OldKind, oldStart: number, oldEnd: number): void {
     const mapping = this.#mapping(relationOid);
     if (mapping === null) return;
     this.#checkTuple(mapping, oldStart);
-    this.#storeFor(mapping)?.delete(mapping, this.bytes, oldStart, oldEnd);
+    this.#storeFor(mapping)?.delete(mapping, this.#bytes, oldStart, oldEnd);
   }
 
   truncate(relationOids: readonly number[]): void {
@@ -182,19 +313,6 @@ export class ChangeReader implements PgoutputHandler {
   type(): void {}
   message(): void {}
 
-  streamStart(): void {
-    throw violation("a stream start was not asked for");
-  }
-  streamStop(): void {
-    throw violation("a stream stop was not asked for");
-  }
-  streamCommit(): void {
-    throw violation("a stream commit was not asked for");
-  }
-  streamAbort(): void {
-    throw violation("a stream abort was not asked for");
-  }
-
   /** The same object whatever the server tells of the table: so its rows stay in one file. */
   #relationOf(table: StreamTable): StreamRelation {
     let relation = this.#relations.get(table);
@@ -206,34 +324,62 @@ export class ChangeReader implements PgoutputHandler {
   }
 
   #mapping(oid: number): RelationMapping | null {
-    if (!this.#open) throw violation(`a change of relation ${oid} came outside of a transaction`);
-    const mapping = this.#mappings.get(oid);
+    if (!this.inTransaction) throw violation(`a change of relation ${oid} came outside of a transaction`);
+    const own = this.#streamed.block?.mappings.get(oid);
+    const mapping = own === undefined ? this.#mappings.get(oid) : own;
     if (mapping === undefined) throw violation(`relation ${oid} changed before it was described`);
     return mapping;
   }
 
   #checkTuple({ columnCount }: RelationMapping, at: number): void {
-    const count = this.bytes[at]! * 256 + this.bytes[at + 1]!;
+    const count = this.#bytes[at]! * 256 + this.#bytes[at + 1]!;
     if (count !== columnCount) throw violation(`a tuple has ${count} columns, its relation ${columnCount}`, at);
   }
 
   #storeFor({ relation, mismatch }: RelationMapping): TransactionStore | null {
     const { table } = relation;
-    const { cut } = table;
-    if (this.#skip || cut === "unknown") return null;
-    if (cut !== "awaited" && this.#commitLsn < cut) return null;
-    if (mismatch !== null) {
-      if (cut === "awaited") {
-        this.#misfits.set(table, { commitLsn: this.#commitLsn, reason: mismatch });
-        return null;
-      }
-      table.cut = "unknown";
-      this.#events.tableFailed(table, mismatch);
+    const { block } = this.#streamed;
+    if (block) {
+      const { xid } = this.#parser;
+      block.store.xid = xid;
+      if (mismatch === null) return block.store;
+      block.misfit(table, xid, mismatch);
       return null;
     }
-    if (cut !== "awaited") return this.#store;
-    this.#heldStore ??= new TransactionStore(this.heldArena);
-    return this.#heldStore;
+    const { cut } = table;
+    if (this.#skip || !isCounted(cut, this.#commitLsn)) return null;
+    if (mismatch !== null) {
+      this.#misfit(table, this.#commitLsn, mismatch);
+      return null;
+    }
+    if (cut === "awaited") this.#touchesAwaited = true;
+    return this.#store;
+  }
+
+  #misfit(table: StreamTable, commitLsn: Lsn, reason: string): void {
+    if (table.cut === "awaited") {
+      this.#misfits.set(table, { commitLsn, reason });
+      return;
+    }
+    table.cut = "unknown";
+    this.#events.tableFailed(table, reason);
+  }
+
+  #endSorted(store: TransactionStore, aborted: ReadonlySet<number> | null, facts: CommitFacts): void {
+    const held = sortByCuts(store, aborted, facts.commitLsn, this.heldArena);
+    if (held) this.#held.push(inMemory(held, facts));
+    if (store.count === 0) return;
+    if (store.arena !== this.arena && store.arena.length <= COPIED_BYTES) store.moveTo(this.arena);
+    this.#events.committed(inMemory(store, facts));
+  }
+
+  #endSpilled(store: TransactionStore, spilled: SpilledTransaction, facts: CommitFacts): void {
+    const { counted, held } = relationsByCuts(store, spilled, facts.commitLsn);
+    if (held.size > 0) {
+      spilled.hold();
+      this.#held.push({ store, spilled, relations: held, ...facts });
+    }
+    this.#events.committed({ store, spilled, relations: counted, ...facts });
   }
 }
 

@@ -8,11 +8,17 @@
 //   place without a row, but with one before: DELETE, unless that row moved: its `_old_` says so
 // So chains and swaps of keys come out right whatever their order. TRUNCATE is a barrier: what came before it in the
 // transaction has no effect on that table.
-
+//
+// Of a transaction that was spilled this sees a part of the identities at a time. A row that moves between two parts is
+// told by a LEAVE in the one and an ARRIVE in the other, which has the whole image. The part in which it ends tells
+// where it came from (`_old_`), or takes that out when it is not there to the end. So a row that left its origin needs
+// no word there, and one that left from another place than its origin needs a DELETE of that.
 import type { StreamRelation } from "./stream-table.ts";
 import {
+  OPERATION_ARRIVE,
   OPERATION_DELETE,
   OPERATION_INSERT,
+  OPERATION_LEAVE,
   OPERATION_TRUNCATE,
   OPERATION_UPDATE,
   resized,
@@ -51,6 +57,9 @@ export class Consolidator {
   #rowPlace = new Int32Array(FIRST_ENTRIES); // its place now, or NONE
   #rowImage = new Int32Array(FIRST_ENTRIES); // its newest image, or NONE
   #rowOld = new Int32Array(FIRST_ENTRIES); // its first old tuple, or NONE
+  #rowCameFrom = new Int32Array(FIRST_ENTRIES); // the old tuple with which it arrived, or NONE
+  #rowLeft = new Int32Array(FIRST_ENTRIES); // the place from which it went elsewhere, or NONE
+  #rowSequence = new Int32Array(FIRST_ENTRIES); // the change that took it away
   // Hash index over places; rebuilt for each transaction that is large enough to need one.
   #index = new Int32Array(0);
   /** By relation index: the last TRUNCATE, or NONE. */
@@ -81,7 +90,8 @@ export class Consolidator {
       if (store.operations[change] === OPERATION_TRUNCATE) this.#truncated[store.relationIndexes[change]!] = change;
     }
     for (const change of this.#truncated) {
-      if (change !== NONE) output.row(store.relationOf(change), OPERATION_TRUNCATE, NONE, NONE, change);
+      if (change === NONE) continue;
+      output.row(store.relationOf(change), OPERATION_TRUNCATE, NONE, NONE, store.sequenceOf(change));
     }
   }
 
@@ -91,7 +101,7 @@ export class Consolidator {
     if (newTuple >= 0 && oldTuple >= 0 && hasUnchanged(store.arena.view, newTuple)) {
       newTuple = fillUnchanged(store.arena, newTuple, oldTuple);
     }
-    output.row(relation, store.operations[change]!, newTuple, oldTuple, change);
+    output.row(relation, store.operations[change]!, newTuple, oldTuple, store.sequenceOf(change));
   }
 
   #apply(store: TransactionStore, change: number, relation: StreamRelation): void {
@@ -108,6 +118,20 @@ export class Consolidator {
         return;
       case OPERATION_DELETE:
         this.#leave(this.#place(store, change, relation, oldTuple, true), change, oldTuple);
+        return;
+      case OPERATION_LEAVE: {
+        const place = this.#place(store, change, relation, oldTuple, true);
+        const row = this.#placeRow[place]!;
+        this.#leave(place, change, oldTuple);
+        if (row !== NONE) this.#rowLeft[row] = place;
+        return;
+      }
+      case OPERATION_ARRIVE: {
+        const filled = hasUnchanged(store.arena.view, newTuple);
+        const row = this.#newRow(NONE, filled ? fillUnchanged(store.arena, newTuple, oldTuple) : newTuple);
+        this.#rowCameFrom[row] = oldTuple;
+        this.#stand(row, this.#place(store, change, relation, this.#rowImage[row]!, false), change);
+      }
     }
   }
 
@@ -133,7 +157,10 @@ export class Consolidator {
   /** The row is at the place from now on. One that stands there cannot be in a well-formed log; it is gone. */
   #stand(row: number, place: number, change: number): void {
     const other = this.#placeRow[place]!;
-    if (other !== NONE) this.#rowPlace[other] = NONE;
+    if (other !== NONE) {
+      this.#rowPlace[other] = NONE;
+      this.#rowSequence[other] = change;
+    }
     this.#placeRow[place] = row;
     this.#rowPlace[row] = place;
     this.#placeSequence[place] = change;
@@ -146,6 +173,7 @@ export class Consolidator {
     this.#placeRow[place] = NONE;
     if (row === NONE) return;
     this.#rowPlace[row] = NONE;
+    this.#rowSequence[row] = change;
     if (this.#rowOld[row] === NONE) this.#rowOld[row] = oldTuple;
   }
 
@@ -154,22 +182,30 @@ export class Consolidator {
       const relation = store.relations[this.#placeRelation[place]!]!;
       const row = this.#placeRow[place]!;
       const before = this.#placeBefore[place]!;
-      const sequence = this.#placeSequence[place]!;
+      const sequence = store.sequenceOf(this.#placeSequence[place]!);
       if (row === NONE) {
-        if (before === NONE || this.#rowPlace[before] !== NONE) continue;
+        if (before === NONE || this.#rowPlace[before] !== NONE || this.#rowLeft[before] === place) continue;
         const old = relation.full && this.#rowOld[before] !== NONE ? this.#rowOld[before]! : this.#placeTuple[place]!;
         output.row(relation, OPERATION_DELETE, NONE, old, sequence);
         continue;
       }
       const origin = this.#rowOrigin[row]!;
-      const operation = origin === NONE && before === NONE ? OPERATION_INSERT : OPERATION_UPDATE;
+      const isNew = origin === NONE && before === NONE && this.#rowCameFrom[row] === NONE;
+      const operation = isNew ? OPERATION_INSERT : OPERATION_UPDATE;
       output.row(relation, operation, this.#rowImage[row]!, this.#oldOf(relation, row, place), sequence);
+    }
+    for (let row = 0; row < this.#rowCount; row++) {
+      const cameFrom = this.#rowCameFrom[row]!;
+      if (cameFrom === NONE || this.#rowPlace[row] !== NONE) continue;
+      const relation = store.relationOf(this.#rowSequence[row]!);
+      output.row(relation, OPERATION_DELETE, NONE, cameFrom, store.sequenceOf(this.#rowSequence[row]!));
     }
   }
 
   /** The old tuple to tell with the row that now stands at `place`. */
   #oldOf(relation: StreamRelation, row: number, place: number): number {
     const origin = this.#rowOrigin[row]!;
+    if (this.#rowCameFrom[row] !== NONE) return this.#rowCameFrom[row]!;
     if (relation.full) return origin === NONE ? this.#oldImageAt(place) : this.#rowOld[row]!;
     return origin === NONE || origin === place ? NONE : this.#placeTuple[origin]!;
   }
@@ -247,6 +283,8 @@ export class Consolidator {
     this.#rowPlace[row] = NONE;
     this.#rowImage[row] = image;
     this.#rowOld[row] = NONE;
+    this.#rowCameFrom[row] = NONE;
+    this.#rowLeft[row] = NONE;
     return row;
   }
 
@@ -280,5 +318,8 @@ export class Consolidator {
     this.#rowPlace = resized(this.#rowPlace, count, size);
     this.#rowImage = resized(this.#rowImage, count, size);
     this.#rowOld = resized(this.#rowOld, count, size);
+    this.#rowCameFrom = resized(this.#rowCameFrom, count, size);
+    this.#rowLeft = resized(this.#rowLeft, count, size);
+    this.#rowSequence = resized(this.#rowSequence, count, size);
   }
 }

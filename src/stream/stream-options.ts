@@ -4,6 +4,7 @@ import type { Log } from "../base/log.ts";
 import type { Lsn } from "../base/lsn.ts";
 import type { Storage } from "../storage/storage.ts";
 import type { FinishedFile } from "./batch.ts";
+import type { SpillOptions } from "./spilled-transaction.ts";
 import type { StreamProgress } from "./stream-state.ts";
 import type { StreamTable } from "./stream-table.ts";
 
@@ -40,7 +41,22 @@ export interface StreamOptions {
   readonly storage: Storage;
   readonly flushIntervalMs: number;
   readonly fileSizeBytes: number;
+  /** Of all transactions that are under way. Above it the largest is spilled. */
+  readonly memoryBytes: number;
+  readonly spillFolder: string;
   readonly commits: StreamCommits;
   readonly progress: StreamProgress;
   readonly log: Log;
+}
+
+/** 2 to the power of it parts of a spilled transaction. */
+const SPILL_PART_BITS = 6;
+
+/** A part that is read back may be as large as half of what may be open: both can be there at the same time. */
+export function spillOptions({ spillFolder, memoryBytes, progress }: StreamOptions): SpillOptions {
+  const written = (transactionCount: number, bytes: number) => {
+    progress.spilledTransactionCount += transactionCount;
+    progress.spilledBytes += bytes;
+  };
+  return { folder: spillFolder, partBits: SPILL_PART_BITS, memoryBytes: Math.ceil(memoryBytes / 2), written };
 }

@@ -14,6 +14,11 @@ export interface StreamProgress {
   changeCount: number;
   rowCount: number;
   batchCount: number;
+  /** Transactions that the server streams to us while they run. */
+  openTransactionCount: number;
+  /** Transactions that were too large for memory, and the bytes that were written for them. */
+  spilledTransactionCount: number;
+  spilledBytes: number;
 }
 
 export function startProgress(position: Lsn): StreamProgress {
@@ -26,5 +31,8 @@ export function startProgress(position: Lsn): StreamProgress {
     changeCount: 0,
     rowCount: 0,
     batchCount: 0,
+    openTransactionCount: 0,
+    spilledTransactionCount: 0,
+    spilledBytes: 0,
   };
 }

@@ -5,49 +5,51 @@
 //
 // The next batch fills while the last one is finished; a third one makes reading wait. Everything up to the position is
 // durable, and only the position is confirmed to the slot. A crash anywhere repeats what is above the position.
-import { PgFloError } from "../base/errors.ts";
 import { errorFacts } from "../base/log.ts";
 import { type Lsn, lsn } from "../base/lsn.ts";
-import { PgoutputParser } from "../postgres/pgoutput.ts";
 import type { ReplicationConnection, ReplicationHandler } from "../postgres/replication.ts";
-import type { Arena } from "./arena.ts";
+import { Arena } from "./arena.ts";
 import { Batch } from "./batch.ts";
-import { ChangeReader, type CommittedTransaction } from "./change-reader.ts";
+import { ChangeReader } from "./change-reader.ts";
+import type { CommittedTransaction } from "./committed-transaction.ts";
 import { Consolidator } from "./consolidate.ts";
-import type { StreamOptions, TakenCut } from "./stream-options.ts";
-import type { StreamTable } from "./stream-table.ts";
+import { DeferredMessages, type MessageReader } from "./deferred-messages.ts";
+import { DurableBatches } from "./durable-batches.ts";
+import { definitionChanged, NewCuts } from "./new-cuts.ts";
+import { replaySpilled } from "./spill-replay.ts";
+import type { SpilledTransaction, SpillOptions } from "./spilled-transaction.ts";
+import { type StreamOptions, spillOptions } from "./stream-options.ts";
+import type { StreamRelation, StreamTable } from "./stream-table.ts";
 
 /** Pending rows are encoded above this: their tuples fit into the processor's cache, or nearly. */
 const ENCODE_BYTES = 4 * 1024 * 1024;
 /** With many tables more is gathered for each, up to a limit: a table's share of little would be a file of its own. */
 const ENCODE_TABLE_BYTES = 64 * 1024;
 const MAX_ENCODE_BYTES = 64 * 1024 * 1024;
+/** What of a spilled transaction gathers in memory until it is written. */
+const SPILL_BYTES = 16 * 1024 * 1024;
 const TICK_MS = 50;
 /** How long an idle stream waits before it writes its position down: a write is WAL of its own. */
 const IDLE_POSITION_MS = 10_000;
-
-interface ClosedBatch {
-  readonly batch: Batch;
-  readonly arena: Arena;
-  readonly number: bigint;
-  readonly position: Lsn;
-  readonly cut: TakenCut | null;
-}
-
-interface NewCut {
-  readonly tables: readonly StreamTable[];
-  readonly cut: Lsn;
-  readonly resolve: () => void;
-  readonly reject: (error: unknown) => void;
-}
 
 export class Stream {
   readonly #options: StreamOptions;
   readonly #connection: ReplicationConnection;
   readonly #reader: ChangeReader;
   readonly #consolidator = new Consolidator();
+  readonly #spill: SpillOptions;
+  /** Where a spilled transaction is read back to. */
+  readonly #replayArena = new Arena(4096);
+  /** Its rows are on their way into the open batch; what came behind it waits. */
+  #large: CommittedTransaction | null = null;
+  readonly #deferred = new DeferredMessages();
+  /** Reached with the large transaction. */
+  #reachedByLarge: Lsn | null = null;
+  /** What the reading waits for. */
+  #work: Promise<void> = Promise.resolve();
+  #stopping = false;
   readonly #stop = new AbortController();
-  #batchNumber: bigint;
+  readonly #durable: DurableBatches;
   #openedCount = 0;
   #batch: Batch;
   #batchSince = 0;
@@ -56,13 +58,7 @@ export class Stream {
   /** Commit time of the open batch's first transaction. */
   #batchSinceUs = 0n;
   #idleSince = 0;
-  /** Settles when every closed batch is durable; rejects with the first failure. */
-  #closing: Promise<void> = Promise.resolve();
-  #closingCount = 0;
-  /** Closed batches whose tuples still lie in the arena. */
-  #encodingCount = 0;
-  #failures: Promise<void> = Promise.resolve();
-  #newCuts: NewCut[] = [];
+  readonly #newCuts: NewCuts;
   #ended = false;
   #flushNow = false;
   #failure: unknown = null;
@@ -71,13 +67,38 @@ export class Stream {
   constructor(connection: ReplicationConnection, options: StreamOptions) {
     this.#connection = connection;
     this.#options = options;
-    this.#batchNumber = options.batch;
     this.#reached = options.position;
     this.#batch = this.#newBatch();
+    this.#durable = new DurableBatches({
+      commits: options.commits,
+      number: options.batch,
+      durable: (position) => this.#confirm(position),
+      committed: () => options.progress.batchCount++,
+      encoded: (arena) => {
+        if (arena === this.#reader.heldArena && !this.#reader.holding) arena.reset();
+      },
+      failed: (error) => this.#fail(error),
+    });
+    this.#spill = spillOptions(options);
     this.#reader = new ChangeReader(options.tables, options.position, {
       committed: (transaction) => this.#committed(transaction),
       reached: (position) => this.#advance(position),
-      tableFailed: (table, reason) => this.#tableFailed(table, definitionChanged(table, reason)),
+      tableFailed: (table, reason) => this.#durable.tableFailed(table, definitionChanged(table, reason)),
+    });
+    this.#newCuts = new NewCuts({
+      tables: options.tables,
+      reader: this.#reader,
+      durable: this.#durable,
+      separate: () => {
+        this.#close();
+        return { batch: this.#newBatch(), position: this.#reached };
+      },
+      put: (batch, transaction) => {
+        if (transaction.spilled) return this.#replay(batch, transaction, transaction.spilled);
+        this.#consolidate(batch, transaction);
+        return undefined;
+      },
+      stopping: () => this.#stopping,
     });
   }
 
@@ -85,12 +106,17 @@ export class Stream {
   async run(signal: AbortSignal): Promise<void> {
     const { slot, position, publications, binary } = this.#options;
     const stop = AbortSignal.any([signal, this.#stop.signal]);
+    stop.addEventListener("abort", () => {
+      this.#stopping = true;
+    });
     const ticker = setInterval(() => this.#tick(), TICK_MS);
     try {
       const protoVersion = protocolVersion(this.#connection.serverVersion);
       const start = { slot, protoVersion, startLsn: lsn(position + 1n), publicationNames: publications };
-      await this.#connection.start({ ...start, binary, messages: true }, this.#handler(), stop);
-      if (this.#failure === null) this.#close();
+      await this.#connection.start({ ...start, binary, messages: true, streaming: "on" }, this.#handler(), stop);
+      await this.#work;
+      // With a part of a transaction in it the batch cannot be closed; it is read again.
+      if (this.#failure === null && this.#large === null) this.#close();
     } catch (error) {
       this.#failure ??= error;
     } finally {
@@ -107,13 +133,7 @@ export class Stream {
    * of the old would be refused.
    */
   awaitCut(generations: ReadonlyMap<number, number>): StreamTable[] {
-    const tables = [...this.#options.tables.values()].filter((table) => generations.has(table.tableId));
-    this.#forgetHeld(generations);
-    for (const table of tables) {
-      table.cut = "awaited";
-      table.generation = generations.get(table.tableId)!;
-    }
-    return tables;
+    return this.#newCuts.awaitCut(generations);
   }
 
   /**
@@ -122,10 +142,7 @@ export class Stream {
    * ended before; the tables then still have no cut.
    */
   cutTaken(tables: readonly StreamTable[], cut: Lsn): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    if (this.#ended) reject(streamEnded());
-    else this.#newCuts.push({ tables, cut, resolve, reject });
-    return promise;
+    return this.#newCuts.add(tables, cut);
   }
 
   /** Makes durable what has been read, without waiting for the flush interval. */
@@ -133,55 +150,32 @@ export class Stream {
     this.#flushNow = true;
   }
 
-  /** A slot that could not be created is asked for once more: what was held for it is before every cut to come. */
-  #forgetHeld(generations: ReadonlyMap<number, number>): void {
-    const others = [...this.#options.tables.values()].some(
-      ({ cut, tableId }) => cut === "awaited" && !generations.has(tableId),
-    );
-    if (others || this.#newCuts.length > 0) return;
-    this.#reader.forgetHeld();
-    if (this.#encodingCount === 0) this.#reader.heldArena.reset();
-  }
-
-  #takeCut({ tables: awaited, cut, resolve, reject }: NewCut): void {
-    // A table that failed meanwhile gets no cut: its changes are dropped.
-    const tables = awaited.filter((table) => table.cut === "awaited" && this.#fits(table, cut));
-    for (const table of tables) table.cut = cut;
-    this.#close();
-    // A batch of their own: the tuples of held changes lie in another arena.
-    const batch = this.#newBatch();
-    for (const transaction of this.#reader.takeHeld()) {
-      if (transaction.commitLsn >= cut) this.#consolidate(batch, transaction);
-    }
-    this.#finishBatch(batch, this.#reader.heldArena, { tables, lsn: cut }).then(resolve, reject);
-  }
-
-  #fits(table: StreamTable, cut: Lsn): boolean {
-    const reason = this.#reader.takeMisfit(table, cut);
-    if (reason === null) return true;
-    table.cut = "unknown";
-    this.#tableFailed(table, definitionChanged(table, reason));
-    return false;
-  }
-
   #handler(): ReplicationHandler {
-    const reader = this.#reader;
-    const parser = new PgoutputParser(reader);
-    return {
+    const read: MessageReader = {
       data: (bytes, view, start, end) => {
-        reader.bytes = bytes;
-        parser.parse(bytes, view, start, end);
-        this.#batchBytes += end - start;
+        if (!this.#reader.inBlock) this.#batchBytes += end - start;
+        this.#reader.parse(bytes, view, start, end);
       },
       keepalive: (walEnd) => {
         // A commit record may still start at walEnd itself.
-        if (!reader.inTransaction && walEnd > 0n) this.#advance(lsn(walEnd - 1n));
+        if (!this.#reader.inTransaction && walEnd > 0n) this.#advance(lsn(walEnd - 1n));
       },
-      chunk: () => this.#endChunk(),
     };
+    return { ...this.#deferred.reader(read, () => this.#large !== null), chunk: () => this.#endChunk(read) };
   }
 
   #committed(transaction: CommittedTransaction): void {
+    // The others' tuples lie in one arena, and their rows need no waiting.
+    if (transaction.spilled !== null || transaction.store.arena !== this.#reader.arena) this.#large = transaction;
+    else this.#take(transaction);
+  }
+
+  #take(transaction: CommittedTransaction): void {
+    this.#note(transaction);
+    this.#consolidate(this.#batch, transaction);
+  }
+
+  #note(transaction: CommittedTransaction): void {
     const { progress } = this.#options;
     if (this.#batch.empty) {
       this.#batchSince = performance.now();
@@ -189,7 +183,7 @@ export class Stream {
     }
     if (progress.changedUpTo <= progress.position) progress.waitingSinceUs = transaction.commitTimeUs;
     progress.changedUpTo = transaction.commitLsn;
-    this.#consolidate(this.#batch, transaction);
+    progress.transactionCount++;
   }
 
   #consolidate(batch: Batch, { store, commitLsn, xid, commitTimeUs }: CommittedTransaction): void {
@@ -197,23 +191,96 @@ export class Stream {
     const rowsBefore = batch.rowCount;
     batch.beginTransaction(commitLsn, xid, commitTimeUs);
     this.#consolidator.consolidate(store, batch);
-    progress.transactionCount++;
     progress.changeCount += store.count;
     progress.rowCount += batch.rowCount - rowsBefore;
   }
 
+  /** Brings a large transaction into the open batch, then reads what came behind it. */
+  async #takeLarge(read: MessageReader): Promise<void> {
+    while (this.#large !== null && !this.#stopping) {
+      const transaction = this.#large;
+      if (transaction.spilled) await this.#takeSpilled(transaction, transaction.spilled);
+      else {
+        await this.#encode();
+        this.#take(transaction);
+        await this.#batch.encodePending(transaction.store.arena);
+        this.#batchBytes += transaction.store.arena.length;
+      }
+      // A stop in the middle of a spilled one leaves a part of it in the batch, which is dropped for that.
+      if (this.#stopping) return;
+      this.#large = null;
+      if (this.#reachedByLarge !== null) this.#advance(this.#reachedByLarge);
+      this.#reachedByLarge = null;
+      this.#deferred.drain(read, () => this.#large === null);
+    }
+  }
+
+  async #takeSpilled(transaction: CommittedTransaction, spilled: SpilledTransaction): Promise<void> {
+    await spilled.add(transaction.store);
+    if (transaction.relations.size > 0) {
+      // What came before is a batch of its own, so that a stop in the middle costs only this transaction.
+      await this.#durable.all();
+      this.#close();
+      await this.#encode();
+      this.#note(transaction);
+      await this.#replay(this.#batch, transaction, spilled);
+      this.#batchBytes += spilled.sizeBytes;
+    }
+    if (!this.#stopping) await spilled.release();
+  }
+
+  /** Brings what counts of a spilled transaction into the batch, part by part, until all stops. */
+  async #replay(batch: Batch, transaction: CommittedTransaction, spilled: SpilledTransaction): Promise<void> {
+    const accepts = (relation: StreamRelation) => transaction.relations.has(relation);
+    for await (const store of replaySpilled(spilled, this.#replayArena, accepts)) {
+      this.#consolidate(batch, { ...transaction, store });
+      await batch.encodePending(this.#replayArena);
+      if (this.#stopping) return;
+    }
+  }
+
   #advance(position: Lsn): void {
-    if (position <= this.#reached) return;
+    if (this.#large !== null) this.#reachedByLarge = position; // it is not in the batch yet
+    if (this.#large !== null || position <= this.#reached) return;
     this.#reached = position;
     this.#options.progress.reached = position;
   }
 
   /** After each piece of what was received. A promise holds reading back. */
-  #endChunk(): Promise<void> | undefined {
+  #endChunk(read: MessageReader): Promise<void> | undefined {
+    if (this.#large === null && !this.#reader.holdingSpilled && !this.#reader.hasDiscarded && !this.#spillDue()) {
+      return this.#endPiece();
+    }
+    this.#work = this.#takeLarge(read)
+      .then(() => this.#relieve())
+      .then(() => (this.#stopping ? undefined : this.#endPiece()));
+    return this.#work;
+  }
+
+  #spillDue(): boolean {
+    return this.#reader.openBytes > this.#options.memoryBytes || this.#reader.spilledBacklogBytes > SPILL_BYTES;
+  }
+
+  /** Spills what is too much for memory, takes cuts for which something spilled is held, drops files of aborted ones. */
+  async #relieve(): Promise<void> {
+    if (this.#reader.spilledBacklogBytes > SPILL_BYTES) await this.#reader.spillBacklog(this.#spill);
+    while (this.#reader.openBytes > this.#options.memoryBytes && !this.#stopping) {
+      if (!(await this.#reader.spillLargest(this.#spill))) break;
+    }
+    if (!this.#reader.inTransaction && !this.#stopping) await this.#newCuts.take();
+    await this.#release();
+  }
+
+  async #release(): Promise<void> {
+    for (const spilled of this.#reader.takeDiscarded()) await spilled.release();
+  }
+
+  #endPiece(): Promise<void> | undefined {
+    this.#options.progress.openTransactionCount = this.#reader.openCount;
     this.#takeNewCuts();
     if (this.#batchDue()) {
       // One batch may be on its way while the next fills; with two, reading waits.
-      if (this.#closingCount > 0) return this.#waitAndClose();
+      if (this.#durable.busy) return this.#waitAndClose();
       this.#close();
     }
     const gathered = Math.min(MAX_ENCODE_BYTES, Math.max(ENCODE_BYTES, this.#batch.tableCount * ENCODE_TABLE_BYTES));
@@ -225,7 +292,7 @@ export class Stream {
   }
 
   async #waitAndClose(): Promise<void> {
-    await this.#closing;
+    await this.#durable.all();
     if (this.#ended) return; // meanwhile: what is open was closed or dropped
     this.#close();
     await this.#encode();
@@ -237,12 +304,12 @@ export class Stream {
   }
 
   #takeNewCuts(): void {
-    if (this.#newCuts.length === 0 || this.#reader.inTransaction) return;
-    for (const newCut of this.#newCuts.splice(0)) this.#takeCut(newCut);
+    if (!this.#newCuts.waiting || this.#reader.inTransaction || this.#large || this.#reader.holdingSpilled) return;
+    this.#newCuts.take();
   }
 
   #resetArena(): void {
-    if (this.#batch.pendingRows === 0 && this.#encodingCount === 0) this.#reader.releaseCommitted();
+    if (this.#batch.pendingRows === 0 && !this.#durable.encoding) this.#reader.releaseCommitted();
   }
 
   #batchDue(): boolean {
@@ -253,10 +320,10 @@ export class Stream {
   }
 
   #tick(): void {
-    if (this.#failure !== null) return;
+    if (this.#failure !== null || this.#large !== null || this.#newCuts.taking) return;
     try {
       this.#takeNewCuts();
-      if (this.#closingCount > 0) return;
+      if (this.#durable.busy) return;
       if (this.#batchDue()) this.#close();
       else if (this.#batch.empty) this.#noteIdlePosition();
     } catch (error) {
@@ -271,43 +338,10 @@ export class Stream {
     if (batch.empty) return;
     this.#batch = this.#newBatch();
     this.#batchBytes = 0;
-    this.#finishBatch(batch, this.#reader.arena, null);
+    this.#durable.finish(batch, this.#reader.arena, this.#reached, null);
   }
 
-  #finishBatch(batch: Batch, arena: Arena, cut: TakenCut | null): Promise<void> {
-    const number = ++this.#batchNumber;
-    const position = this.#reached;
-    const before = this.#closing;
-    this.#closingCount++;
-    this.#closing = this.#makeDurable({ batch, arena, number, position, cut }, before)
-      .then(() => this.#durable(position))
-      .finally(() => this.#closingCount--);
-    this.#closing.catch((error: unknown) => this.#fail(error));
-    return this.#closing;
-  }
-
-  async #makeDurable({ batch, arena, number, position, cut }: ClosedBatch, before: Promise<void>): Promise<void> {
-    let asked = false;
-    try {
-      this.#encodingCount++;
-      await batch.encodePending(arena).finally(() => this.#encodingCount--);
-      if (arena === this.#reader.heldArena && !this.#reader.holding) arena.reset();
-      const files = await batch.finish();
-      for (const [table, error] of batch.failedTables) this.#tableFailed(table, error);
-      await before;
-      await this.#failures;
-      asked = true;
-      await this.#options.commits.batch(number, position, files, cut);
-      this.#options.progress.batchCount++;
-    } catch (error) {
-      // Files of a commit whose outcome is not known must stay: they may be in the manifest. Orphans go by age.
-      await Promise.allSettled([before]); // the run must not end while an earlier batch is on its way
-      if (!asked) await batch.abort();
-      throw toStreamError(error, number);
-    }
-  }
-
-  #durable(position: Lsn): void {
+  #confirm(position: Lsn): void {
     const { progress } = this.#options;
     progress.position = position;
     progress.waitingSinceUs = this.#batchSinceUs;
@@ -317,27 +351,13 @@ export class Stream {
 
   /** Nothing was written for a while and the log went on: the position follows, so that the server keeps no WAL. */
   #noteIdlePosition(): void {
-    const { progress, commits, flushIntervalMs } = this.#options;
+    const { progress, flushIntervalMs } = this.#options;
     const position = this.#reached;
     const waitMs = this.#flushNow ? 0 : Math.min(IDLE_POSITION_MS, flushIntervalMs);
     if (position <= progress.position || this.#reader.inTransaction || performance.now() - this.#idleSince < waitMs)
       return;
-    const number = this.#batchNumber;
     this.#flushNow = false;
-    this.#closingCount++;
-    // A table's failure first, as for a batch: behind the position its dropped changes would be lost unnoticed.
-    this.#closing = this.#closing
-      .then(() => this.#failures)
-      .then(() => commits.position(number, position))
-      .then(() => this.#durable(position))
-      .finally(() => this.#closingCount--);
-    this.#closing.catch((error: unknown) => this.#fail(error));
-  }
-
-  #tableFailed(table: StreamTable, error: PgFloError): void {
-    table.cut = "unknown";
-    this.#failures = this.#failures.then(() => this.#options.commits.tableFailed(table, error));
-    this.#failures.catch((error: unknown) => this.#fail(error));
+    this.#durable.move(position);
   }
 
   #newBatch(): Batch {
@@ -354,9 +374,14 @@ export class Stream {
 
   async #settle(): Promise<void> {
     this.#ended = true;
-    for (const { reject } of this.#newCuts.splice(0)) reject(streamEnded());
-    const [outcome] = await Promise.allSettled([this.#closing, this.#failures]);
-    if (outcome.status === "rejected") this.#failure ??= outcome.reason;
+    this.#newCuts.end();
+    await Promise.allSettled([this.#work]);
+    await this.#durable.settle().catch((error: unknown) => {
+      this.#failure ??= error;
+    });
+    this.#reader.close();
+    await this.#large?.spilled?.release();
+    await this.#release();
     // What is left of it is an orphan; what ended the stream matters more.
     await this.#batch
       .abort()
@@ -364,26 +389,7 @@ export class Stream {
   }
 }
 
-function definitionChanged(table: StreamTable, reason: string): PgFloError {
-  return new PgFloError("TABLE_CHANGED", `table ${table.schema}.${table.name}, definition, ${reason}`);
-}
-
-function streamEnded(): PgFloError {
-  return new PgFloError("CONNECTION_LOST", "stream, cut of new tables, the stream ended before it was stored");
-}
-
 function protocolVersion(serverVersion: number): 2 | 3 | 4 {
   if (serverVersion >= 160000) return 4;
   return serverVersion >= 150000 ? 3 : 2;
-}
-
-function toStreamError(error: unknown, batch: bigint): unknown {
-  if (error instanceof PgFloError) return error;
-  return new PgFloError(
-    "INTERNAL",
-    `finish batch ${batch}, ${error instanceof Error ? error.message : String(error)}`,
-    {
-      cause: error,
-    },
-  );
 }

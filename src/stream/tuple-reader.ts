@@ -28,6 +28,13 @@ export function firstColumn(tuple: number): number {
   return tuple + HEADER_BYTES;
 }
 
+/** Where the tuple ends. */
+export function tupleEnd(view: DataView, tuple: number): number {
+  let at = firstColumn(tuple);
+  for (let column = view.getUint16(tuple); column > 0; column--) at = nextColumn(view, at);
+  return at;
+}
+
 /** A hash of the tuple's identity columns (ascending). */
 export function hashKey(arena: Arena, tuple: number, keyColumns: Int32Array): number {
   const { bytes, view } = arena;

@@ -106,6 +106,8 @@ export class StreamService {
       storage,
       flushIntervalMs: config.stream.flushIntervalMs,
       fileSizeBytes: config.stream.fileSizeBytes,
+      memoryBytes: config.stream.memoryBytes,
+      spillFolder: config.stream.spillFolder,
       commits: this.#commits(fence, signal),
       progress: this.progress,
       log,

@@ -2,11 +2,12 @@
 // texts or bytes; null is NULL, UNCHANGED a TOASTed value that the log does not carry.
 import { LSN_ZERO, type Lsn, lsn } from "../../src/base/lsn.ts";
 import type { PgType, ReplicaIdentity, SourceColumn } from "../../src/postgres/catalog.ts";
-import { PgoutputParser } from "../../src/postgres/pgoutput.ts";
 import { tupleKind } from "../../src/postgres/tuple.ts";
-import type { Arena } from "../../src/stream/arena.ts";
+import { Arena } from "../../src/stream/arena.ts";
 import type { ChangeReader } from "../../src/stream/change-reader.ts";
+import type { CommittedTransaction } from "../../src/stream/committed-transaction.ts";
 import { type ConsolidatedRows, Consolidator } from "../../src/stream/consolidate.ts";
+import { replaySpilled } from "../../src/stream/spill-replay.ts";
 import type { StreamRelation, StreamTable, TableCut } from "../../src/stream/stream-table.ts";
 import type { TransactionStore } from "../../src/stream/transaction-store.ts";
 import { columnValue, firstColumn, nextColumn } from "../../src/stream/tuple-reader.ts";
@@ -95,6 +96,15 @@ export const message = {
     ...[0x44, ...int32(oid), kind.charCodeAt(0)],
     ...tupleBytes(tuple),
   ],
+  streamStart: (xid: number, first: boolean): number[] => [0x53, ...int32(xid), first ? 1 : 0],
+  streamStop: (): number[] => [0x45],
+  streamCommit: (xid: number, commitLsn: bigint): number[] => [
+    ...[0x63, ...int32(xid), 0, ...int64(commitLsn), ...int64(commitLsn + 5n)],
+    ...int64(START_TIME_US),
+  ],
+  streamAbort: (xid: number, subXid: number): number[] => [0x41, ...int32(xid), ...int32(subXid)],
+  /** A change or relation as it comes in a stream block. */
+  streamed: (xid: number, body: readonly number[]): number[] => [body[0]!, ...int32(xid), ...body.slice(1)],
   truncate: (...oids: number[]): number[] => [0x54, ...int32(oids.length), 0, ...oids.flatMap(int32)],
 };
 
@@ -112,11 +122,9 @@ function tupleBytes(cells: Tuple): number[] {
 
 /** Parses each message into the reader, as the stream does: each lies somewhere in a larger buffer. */
 export function feed(reader: ChangeReader, messages: readonly (readonly number[])[]): void {
-  const parser = new PgoutputParser(reader);
   for (const body of messages) {
     const bytes = Uint8Array.from([1, 2, 3, ...body, 4, 5]);
-    reader.bytes = bytes;
-    parser.parse(bytes, new DataView(bytes.buffer), 3, 3 + body.length);
+    reader.parse(bytes, new DataView(bytes.buffer), 3, 3 + body.length);
   }
 }
 
@@ -141,6 +149,18 @@ export function netRows(store: TransactionStore, consolidator = new Consolidator
     },
   };
   consolidator.consolidate(store, output);
+  return rows;
+}
+
+/** All rows of a transaction, spilled or not. */
+export async function committedRows(transaction: CommittedTransaction): Promise<NetRow[]> {
+  const { store, spilled, relations } = transaction;
+  if (spilled === null) return netRows(store);
+  await spilled.add(store);
+  const rows: NetRow[] = [];
+  const accepts = (relation: StreamRelation) => relations.has(relation);
+  for await (const part of replaySpilled(spilled, new Arena(64), accepts)) rows.push(...netRows(part));
+  await spilled.release();
   return rows;
 }
 

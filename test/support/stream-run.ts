@@ -1,5 +1,6 @@
 // A Stream on a real slot whose commits are kept in memory: what became durable, in order, and read back from its files.
 import assert from "node:assert/strict";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ConnectionConfig } from "../../src/base/connection-config.ts";
 import { PgFloError } from "../../src/base/errors.ts";
@@ -31,6 +32,8 @@ export interface RunOptions {
   readonly binary?: boolean;
   readonly flushIntervalMs?: number;
   readonly fileSizeBytes?: number;
+  readonly memoryBytes?: number;
+  readonly spillFolder?: string;
   readonly storage?: Storage;
   /** Before a batch is recorded; throws in its place. */
   readonly beforeCommit?: (batch: CommittedBatch) => Promise<void>;
@@ -102,6 +105,8 @@ export class StreamLog implements AsyncDisposable {
       storage: options.storage ?? this.storage,
       flushIntervalMs: options.flushIntervalMs ?? 20,
       fileSizeBytes: options.fileSizeBytes ?? 1_000_000,
+      memoryBytes: options.memoryBytes ?? 128_000_000,
+      spillFolder: options.spillFolder ?? tmpdir(),
       commits: this.#commits(options),
       progress,
       log: silentLog,

@@ -1,0 +1,68 @@
+// A transaction whose COMMIT was not read yet: its changes, in memory or spilled, its aborted subtransactions, and what
+// it was told of relations. The server streams large ones while they run, many of them interleaved.
+import { Arena } from "./arena.ts";
+import { SpilledTransaction, type SpillOptions } from "./spilled-transaction.ts";
+import type { RelationMapping, StreamTable } from "./stream-table.ts";
+import { TransactionStore } from "./transaction-store.ts";
+
+/** Hundreds can be open at once, most of them small. */
+const FIRST_BYTES = 4096;
+const FIRST_CHANGES = 64;
+
+export class OpenTransaction {
+  readonly xid: number;
+  store: TransactionStore;
+  spilled: SpilledTransaction | null = null;
+  readonly aborted = new Set<number>();
+  /**
+   * Relations as they were told inside of the transaction, which may have changed them itself. Others see them so when
+   * it has committed, and so does the server: it tells them again only to those that it did not tell.
+   */
+  readonly mappings = new Map<number, RelationMapping | null>();
+  /** By table and subtransaction: why changes do not fit. */
+  readonly misfits = new Map<StreamTable, Map<number, string>>();
+  /** What the reader has added up for it. */
+  countedBytes = 0;
+
+  constructor(xid: number) {
+    this.xid = xid;
+    this.store = newStore();
+  }
+
+  get memoryBytes(): number {
+    return this.store.arena.bytes.length + this.store.arrayBytes;
+  }
+
+  abort(subXid: number): void {
+    this.aborted.add(subXid);
+    this.spilled?.undoAborted();
+    // The server tells all of them again: it cannot know which ones were told in what is aborted.
+    this.mappings.clear();
+  }
+
+  misfit(table: StreamTable, subXid: number, reason: string): void {
+    const reasons = this.misfits.get(table) ?? new Map<number, string>();
+    this.misfits.set(table, reasons.set(subXid, reason));
+  }
+
+  /** Why a table's changes do not fit, of those that are not aborted. */
+  *livingMisfits(): Generator<[table: StreamTable, reason: string]> {
+    for (const [table, reasons] of this.misfits) {
+      for (const [subXid, reason] of reasons) {
+        if (!this.aborted.has(subXid)) yield [table, reason];
+      }
+    }
+  }
+
+  /** Moves all changes that are in memory to the transaction's file. */
+  async spill(options: SpillOptions): Promise<void> {
+    this.spilled ??= await SpilledTransaction.create(options, this.aborted);
+    await this.spilled.add(this.store);
+    this.store = newStore();
+    this.store.firstSequence = this.spilled.nextSequence;
+  }
+}
+
+function newStore(): TransactionStore {
+  return TransactionStore.streamed(new Arena(FIRST_BYTES), FIRST_CHANGES);
+}

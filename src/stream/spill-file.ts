@@ -1,0 +1,95 @@
+// One file of spilled changes: blocks are appended, each is read back by where it lies, checked by its CRC.
+// The file has no name: it is removed from its folder as soon as it is open, so whatever ends the process, the system
+// gives its space back. Nobody else can open it.
+import { randomUUID } from "node:crypto";
+import { type FileHandle, mkdtemp, open, rmdir, unlink } from "node:fs/promises";
+import { join } from "node:path";
+import { crc32 } from "node:zlib";
+import { PgFloError } from "../base/errors.ts";
+import { storageError } from "../storage/storage-error.ts";
+
+const FOLDER_PREFIX = "pg-flo-spill-";
+
+export interface SpillBlock {
+  readonly position: number;
+  readonly sizeBytes: number;
+  readonly crc: number;
+  /** Records in it. */
+  readonly count: number;
+}
+
+export class SpillFile {
+  readonly #folder: string;
+  readonly #handle: FileHandle;
+  sizeBytes = 0;
+
+  private constructor(folder: string, handle: FileHandle) {
+    this.#folder = folder;
+    this.#handle = handle;
+  }
+
+  /** In a private folder of its own below `folder`, which must be there. STORAGE_* names the folder. */
+  static async create(folder: string): Promise<SpillFile> {
+    try {
+      const own = await mkdtemp(join(folder, FOLDER_PREFIX)); // 0700
+      try {
+        const path = join(own, randomUUID());
+        const handle = await open(path, "wx+", 0o600);
+        await unlink(path);
+        return new SpillFile(folder, handle);
+      } finally {
+        await rmdir(own);
+      }
+    } catch (error) {
+      throw spillError("create a file", folder, error);
+    }
+  }
+
+  /** Appends bytes and gives their position. One call at a time; they must stay as they are until it is done. */
+  async append(bytes: Uint8Array): Promise<number> {
+    const position = this.sizeBytes;
+    try {
+      for (let written = 0; written < bytes.length; ) {
+        const left = bytes.length - written;
+        written += (await this.#handle.write(bytes, written, left, position + written)).bytesWritten;
+      }
+    } catch (error) {
+      throw spillError("write", this.#folder, error);
+    }
+    this.sizeBytes += bytes.length;
+    return position;
+  }
+
+  /** Reads a block into `target` at `at`. STORAGE_FAILED when it is not what was written. */
+  async read(block: SpillBlock, target: Uint8Array, at: number): Promise<void> {
+    try {
+      for (let read = 0; read < block.sizeBytes; ) {
+        const left = block.sizeBytes - read;
+        const { bytesRead } = await this.#handle.read(target, at + read, left, block.position + read);
+        if (bytesRead === 0) break;
+        read += bytesRead;
+      }
+    } catch (error) {
+      throw spillError("read", this.#folder, error);
+    }
+    if (crc32(target.subarray(at, at + block.sizeBytes)) === block.crc) return;
+    throw new PgFloError("STORAGE_FAILED", `${this.#folder}, read spilled changes, they are not what was written`, {
+      fix: "look at the disk's health; nothing was lost, the transaction is read again",
+      facts: { position: block.position, sizeBytes: block.sizeBytes },
+    });
+  }
+
+  /** Gives the space back. */
+  async close(): Promise<void> {
+    await this.#handle.close();
+  }
+}
+
+function spillError(action: string, folder: string, error: unknown): PgFloError {
+  const { code, description, facts } = storageError(`${action} for spilled changes`, folder, error);
+  const fix =
+    code === "STORAGE_FULL"
+      ? "free space there or set stream.spill_folder; nothing was lost, pg-flo tries again by itself"
+      : "make the folder writable or set stream.spill_folder; nothing was lost";
+  return new PgFloError(code, description, { fix, facts, cause: error });
+}
