@@ -41,8 +41,15 @@ export function writeRecord(target: Arena, at: number, record: SpillRecord, sour
   view.setUint32(at + 16, record.relation, true);
   view.setUint32(at + 20, oldEnd - oldStart, true);
   view.setUint8(at + 24, record.operation);
-  if (oldEnd > oldStart) bytes.set(source.subarray(oldStart, oldEnd), at + HEADER_BYTES);
-  if (newEnd > newStart) bytes.set(source.subarray(newStart, newEnd), at + HEADER_BYTES + oldEnd - oldStart);
+  const body = at + HEADER_BYTES;
+  if (oldEnd === newStart || newEnd === newStart) {
+    // They lie one after the other, or there is one of them.
+    const end = newEnd > newStart ? newEnd : oldEnd;
+    bytes.set(source.subarray(oldEnd > oldStart ? oldStart : newStart, end), body);
+    return;
+  }
+  if (oldEnd > oldStart) bytes.set(source.subarray(oldStart, oldEnd), body);
+  bytes.set(source.subarray(newStart, newEnd), body + oldEnd - oldStart);
 }
 
 /** Reads the record at `at` and gives where the next one is. */
