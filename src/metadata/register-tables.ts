@@ -4,6 +4,7 @@
 import { PgFloError } from "../base/errors.ts";
 import type { TableMode } from "../config/config.ts";
 import type { ReplicaIdentity } from "../postgres/catalog.ts";
+import { equalParts, sameParts } from "../postgres/type-parts.ts";
 import { type Queryable, row, rows, transaction } from "./queryable.ts";
 import { legalFrom } from "./table-state.ts";
 import { beginAnew, readTables, type Table, type TableColumn } from "./tables.ts";
@@ -57,6 +58,7 @@ export async function registerTables(
     const again = await beginAnew(transaction, group, ids(plan.configuredAgain), "configuredAgain");
     const anew = await beginAnew(transaction, group, ids(plan.restarted), "copyAgain");
     await storeDefinitions(transaction, [...plan.configuredAgain, ...plan.restarted, ...plan.refreshed]);
+    await storeParts(transaction, plan.extended);
     const tables = await readTables(transaction, group);
     return {
       tables,
@@ -81,6 +83,8 @@ export interface RegistrationPlan {
   readonly restarted: readonly KnownAndWanted[];
   /** Still pending, nothing was written yet: a new definition is simply stored. */
   readonly refreshed: readonly KnownAndWanted[];
+  /** Their types got labels, or their parts were not known yet: no value looks otherwise, but later changes must show. */
+  readonly extended: readonly KnownAndWanted[];
 }
 
 /** Pure: what has to happen so that the stored tables are the wanted ones. */
@@ -91,6 +95,7 @@ export function planRegistration(known: readonly Table[], wanted: readonly Wante
   const configuredAgain: KnownAndWanted[] = [];
   const restarted: KnownAndWanted[] = [];
   const refreshed: KnownAndWanted[] = [];
+  const extended: KnownAndWanted[] = [];
   for (const table of wanted) {
     const stored = byName.get(nameKey(table));
     if (!stored) added.push(table);
@@ -99,10 +104,12 @@ export function planRegistration(known: readonly Table[], wanted: readonly Wante
       restarted.push({ known: stored, wanted: table });
     } else if (stored.state === "pending" && !sameDefinition(stored, table)) {
       refreshed.push({ known: stored, wanted: table });
+    } else if (sameDefinition(stored, table) && !equalTypeParts(stored, table)) {
+      extended.push({ known: stored, wanted: table });
     }
   }
   const removed = known.filter((table) => table.state !== "removed" && !wantedNames.has(nameKey(table)));
-  return { added, removed, configuredAgain, restarted, refreshed };
+  return { added, removed, configuredAgain, restarted, refreshed, extended };
 }
 
 function changedTables(tables: readonly Table[], wanted: readonly WantedTable[]): ChangedTable[] {
@@ -187,6 +194,16 @@ async function storeDefinitions(db: Queryable, tables: readonly KnownAndWanted[]
   );
 }
 
+async function storeParts(db: Queryable, tables: readonly KnownAndWanted[]): Promise<void> {
+  for (const { known, wanted } of tables) {
+    await rows(db, "update _pg_flo.table_versions set columns = $3 where table_id = $1 and schema_version = $2", [
+      known.tableId,
+      known.schemaVersion,
+      JSON.stringify(wanted.columns),
+    ]);
+  }
+}
+
 function nameKey(table: { readonly schema: string; readonly name: string }): string {
   return JSON.stringify([table.schema, table.name]);
 }
@@ -214,7 +231,11 @@ function sameColumns(left: readonly TableColumn[], right: readonly TableColumn[]
         c.writtenAs,
       ]),
     );
-  return parts(left) === parts(right);
+  return parts(left) === parts(right) && left.every((c, k) => sameParts(c.typeParts, right[k]!.typeParts));
+}
+
+function equalTypeParts(stored: Table, wanted: WantedTable): boolean {
+  return stored.columns.every((c, k) => equalParts(c.typeParts, wanted.columns[k]!.typeParts));
 }
 
 function sameIdentity(left: ReplicaIdentity, right: ReplicaIdentity): boolean {

@@ -23,6 +23,8 @@ export interface PgType {
   readonly subtypeOid?: number;
   /** Attributes of a composite, in the order of its values; null for other types, and for rows of tables that no column has. */
   readonly fields?: readonly TypeField[] | null;
+  /** Of an enum. */
+  readonly labels?: readonly { readonly oid: number; readonly label: string }[] | null;
   /** Between an array's elements of this type: pg_type.typdelim. A comma when absent. */
   readonly delimiter?: string;
   /** The extension that the type belongs to. */
@@ -52,6 +54,8 @@ export interface SourceColumn {
   readonly anyBytes?: true;
   /** How the config wants it in the files (src/types/written-as.ts); absent: as the portable profile has it. */
   readonly writtenAs?: string;
+  /** What its values are made of (type-parts.ts); absent: nothing that could change by itself. */
+  readonly typeParts?: Readonly<Record<string, string>>;
 }
 
 /** How UPDATE and DELETE name their row in the log. */
@@ -180,7 +184,8 @@ export async function readTypes(client: ClientBase): Promise<Map<number, PgType>
       case when t.typtype = 'c' and (c.relkind = 'c' or t.oid in (select oid from used) or t.typarray in (select oid from used))
         then coalesce((select json_agg(json_build_object('name', attname, 'attnum', attnum, 'typeOid', atttypid::int8, 'typmod', atttypmod)
           order by attnum) from pg_attribute where attrelid = t.typrelid and attnum > 0 and not attisdropped), '[]')
-        end as fields
+        end as fields,
+      (select json_agg(json_build_object('oid', oid::int8, 'label', enumlabel) order by oid) from pg_enum where enumtypid = t.oid) as labels
     from pg_type t join pg_namespace n on n.oid = t.typnamespace
       left join pg_class c on c.oid = t.typrelid
       left join pg_range r on r.rngtypid = t.oid left join pg_range m on m.rngmultitypid = t.oid

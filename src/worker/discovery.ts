@@ -12,6 +12,7 @@ import { readPublication } from "../postgres/given-publication.ts";
 import { preflight } from "../postgres/preflight.ts";
 import { type Selection, selectTables } from "../postgres/selection.ts";
 import { slotName } from "../postgres/slot.ts";
+import { withTypeParts } from "../postgres/type-parts.ts";
 import type { Storage } from "../storage/storage.ts";
 import type { StreamTable } from "../stream/stream-table.ts";
 import { planColumns, withBloomFilters } from "../types/registry.ts";
@@ -32,8 +33,12 @@ export async function discover(source: ClientBase, config: Config): Promise<Disc
   const types = await readTypes(source);
   const given = config.publication === undefined ? null : await readPublication(source, config.publication);
   const options = given ? { streamsStoredGenerated: given.generatedStored } : {};
-  const selection = selectWrittenAs(selectTables(catalog, config.schemas, options), types, config);
-  return { catalog, types, selection };
+  const selected = selectWrittenAs(selectTables(catalog, config.schemas, options), types, config);
+  const tables = selected.tables.map(({ table, ...rest }) => ({
+    ...rest,
+    table: { ...table, columns: table.columns.map((column) => withTypeParts(column, types)) },
+  }));
+  return { catalog, types, selection: { ...selected, tables } };
 }
 
 /** Everything that would go wrong stops here, before anything is created. PREFLIGHT_FAILED tells all of it. */

@@ -28,6 +28,7 @@ import { joinGroup, keepLeases } from "./membership.ts";
 import { type HeldSnapshot, snapshotOfNewSlot } from "./snapshot.ts";
 import { onSource } from "./source-connection.ts";
 import { StreamService, streamFenced, streamTaken } from "./stream-service.ts";
+import { watchTypes } from "./type-watch.ts";
 
 const METADATA_CONNECTIONS = 4;
 const CAUGHT_UP_POLL_MS = 20;
@@ -217,6 +218,7 @@ async function runServices(
     copied,
     keepLeases(db, { workerId, leaseMs: config.leaseMs, log }, () => figuresOf(stream, copy), inner),
     keepLogMoving(config, stream, inner),
+    watchTypes(options, discovery, onTableChanged, inner),
     ...(options.start.mark === null
       ? []
       : [waitUntilCaughtUp(options, stream, copy, copied, inner).then(() => end.abort())]),
