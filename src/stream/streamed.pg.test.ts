@@ -10,6 +10,7 @@ import { type PostgresVersion, startPostgres, type TestDatabase } from "../../te
 import { sortedRows, type TableState } from "../../test/support/stream-log.ts";
 import { applyBatch, INSERT_PUBLICATION, PUBLICATION, StreamLog } from "../../test/support/stream-run.ts";
 import { type Lsn, parseLsn } from "../base/lsn.ts";
+import { openReplication } from "../postgres/replication.ts";
 import type { StreamTable } from "./stream-table.ts";
 
 const settings = { wal_level: "logical", logical_decoding_work_mem: "64kB", wal_sender_timeout: "3s" };
@@ -157,5 +158,43 @@ test("one transaction larger than its memory many times over, killed and stopped
   await log.reach(await mark(client), options);
   const large = log.batches.filter(({ files }) => files.reduce((sum, { rowCount }) => sum + rowCount, 0) > 1000);
   assert.equal(large.length, 1, "one batch has all of it");
+  await compare(database, log);
+});
+
+test("changes that are held for a later table may be larger than memory too", async () => {
+  await using server = await startPostgres({ settings });
+  await using database = await server.createDatabase();
+  const { client } = database;
+  await client.query(`create table early (id int primary key, v text); create table late (id int primary key, v text);
+    ${publications}`);
+  await using log = await StreamLog.create(database, { late: "unknown" });
+  await using folder = await makeTestFolder();
+  const late = [...log.tables.values()].find(({ name }) => name === "late")!;
+  const run = await log.start({ memoryBytes: 500_000, spillFolder: folder.path });
+  const awaited = run.stream.awaitCut(new Map([[late.tableId, 1]]));
+  const replication = await openReplication(database.config, { applicationName: "test cut" });
+  const { consistentPoint } = await replication.createSlot("late", { temporary: true, snapshot: "nothing" });
+  await replication.close();
+  await client.query("insert into late values (0, 'small')");
+  for (const from of [10_000, 20_000]) {
+    await client.query("begin");
+    for (const table of ["late", "early"]) {
+      await client.query(`insert into ${table} select i, md5(i::text) from generate_series(${from}, ${from + 5999}) i`);
+    }
+    await client.query(
+      `savepoint s; delete from late; rollback to s; update late set v = 'new' where id % 5 = 1; commit`,
+    );
+  }
+  await client.query("update late set id = -1 where id = 10000");
+  const target = await mark(client);
+  while (run.progress.reached < target) await Promise.race([sleep(20), run.ended]);
+  assert.ok(run.progress.spilledTransactionCount >= 2);
+  await run.stream.cutTaken(awaited, consistentPoint);
+  await client.query("delete from late where id = 10001");
+  const end = await mark(client);
+  while (log.position < end) await Promise.race([sleep(20), run.ended]);
+  run.stop();
+  await run.ended;
+  assert.equal(log.batches.filter(({ cut }) => cut !== null).length, 1);
   await compare(database, log);
 });

@@ -121,17 +121,17 @@ interface SmallDisk extends AsyncDisposable {
 }
 
 /** Root mounts a small file system; others limit the size of the files that the worker may write. */
-async function makeSmallDisk(folder: string): Promise<SmallDisk> {
+async function makeSmallDisk(folder: string, sizeBytes = DISK_BYTES): Promise<SmallDisk> {
   await mkdir(folder);
   const ballast = join(folder, "ballast");
   const mounted =
     process.getuid?.() === 0 &&
-    (await exec("mount", ["-t", "tmpfs", "-o", `size=${DISK_BYTES}`, "tmpfs", folder]).catch(() => null)) !== null;
+    (await exec("mount", ["-t", "tmpfs", "-o", `size=${sizeBytes}`, "tmpfs", folder]).catch(() => null)) !== null;
   if (mounted) {
     return {
       folder,
       fill: (_worker, roomBytes) =>
-        writeFile(ballast, Buffer.alloc(roomBytes === null ? DISK_BYTES * 2 : DISK_BYTES - roomBytes)).catch(() => {}),
+        writeFile(ballast, Buffer.alloc(roomBytes === null ? sizeBytes * 2 : sizeBytes - roomBytes)).catch(() => {}),
       free: () => rm(ballast),
       [Symbol.asyncDispose]: async () => void (await exec("umount", ["-l", folder])),
     };
@@ -176,4 +176,28 @@ test("a full disk is told and waited for; with room again all goes on", async ()
   const options = ["replicate", "--until-caught-up"];
   assert.equal((await run.run(options)).code, 0);
   await assertEqualToSource({ source: client, root: join(disk.folder, "data") }, [{ name: "t" }, { name: "log" }]);
+});
+
+test("a full disk for transactions that are larger than their memory loses nothing of them", async () => {
+  await using database = await server.createDatabase();
+  const { client } = database;
+  await client.query("create table t (id int primary key, x text)");
+  await using run = await makeRun({ source: database.config });
+  await using disk = await makeSmallDisk(join(run.folder, "disk"), 200 << 20);
+  const stream = `{ flush_interval: 200ms, memory: 16MB, spill_folder: ${JSON.stringify(disk.folder)} }`;
+  await run.configure({ stream });
+  await using worker = run.start();
+  await worker.saw(/streaming/);
+  await disk.fill(worker, 5 << 20);
+  await client.query("insert into t select n, repeat(md5(n::text), 20) from generate_series(1, 60000) n");
+  await worker.saw(new RegExp(`stream.*(${full.source}).*`));
+  assert.match(worker.stderr, /spill_folder/);
+  await disk.free(worker);
+  await client.query("update t set x = 'after' where id = 1");
+  const done = "select coalesce(sum(row_count), 0) > 60000 as yes from _pg_flo.files";
+  await until("the stream goes on", async () => (await client.query(done)).rows[0].yes);
+  worker.kill("SIGTERM");
+  assert.equal((await worker.ended).code, 0, worker.stderr);
+  await run.catchUp();
+  await assertEqualToSource({ source: client, root: run.root }, [{ name: "t" }]);
 });
