@@ -30,6 +30,10 @@ export async function snapshotOfNewSlot(
     signal.throwIfAborted();
     const created = await replication.createSlot(slot.name, { temporary: slot.temporary, snapshot: "export" });
     return await holdSnapshot(config, created.snapshotName!, created.consistentPoint);
+  } catch (error) {
+    // Giving up takes the exported snapshot away from whoever is about to import it: that is no loss then.
+    signal.throwIfAborted();
+    throw error;
   } finally {
     signal.removeEventListener("abort", giveUp);
     await replication.close();
