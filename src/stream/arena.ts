@@ -12,7 +12,11 @@ export class Arena {
   view: DataView<ArrayBuffer>;
   length = 0;
 
-  constructor(firstBytes = FIRST_BYTES) {
+  readonly #keptBytes: number;
+
+  /** Above `keptBytes` memory is given back when what is in it is dropped. */
+  constructor(firstBytes = FIRST_BYTES, keptBytes = KEPT_BYTES) {
+    this.#keptBytes = keptBytes;
     this.bytes = new Uint8Array(firstBytes);
     this.view = new DataView(this.bytes.buffer);
   }
@@ -41,7 +45,8 @@ export class Arena {
   /** Moves all behind the first bytes to the start. Positions change by as many. */
   dropFirst(byteCount: number): void {
     const rest = this.bytes.subarray(byteCount, this.length);
-    if (this.bytes.length > KEPT_BYTES && rest.length <= KEPT_BYTES / 2) this.#use(new Uint8Array(KEPT_BYTES));
+    const kept = this.#keptBytes;
+    if (this.bytes.length > kept && rest.length <= kept / 2) this.#use(new Uint8Array(kept));
     this.bytes.set(rest);
     this.length = rest.length;
   }
@@ -53,7 +58,7 @@ export class Arena {
 
   reset(): void {
     this.length = 0;
-    if (this.bytes.length > KEPT_BYTES) this.#use(new Uint8Array(KEPT_BYTES));
+    if (this.bytes.length > this.#keptBytes) this.#use(new Uint8Array(this.#keptBytes));
   }
 
   #grow(needed: number): void {

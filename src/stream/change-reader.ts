@@ -125,7 +125,7 @@ export class ChangeReader implements PgoutputHandler {
 
   /** Spills the transaction that is being read. */
   async spillBacklog(options: SpillOptions): Promise<void> {
-    if (this.#streamed.block) await this.#streamed.spill(this.#streamed.block, options);
+    if (this.#streamed.block) await this.#streamed.spill(this.#streamed.block, options, true);
     else await this.#spillOwn(options);
   }
 
@@ -136,7 +136,7 @@ export class ChangeReader implements PgoutputHandler {
       await this.#spillOwn(options);
       return true;
     }
-    if (largest) await this.#streamed.spill(largest, options);
+    if (largest) await this.#streamed.spill(largest, options, false);
     return largest !== null;
   }
 

@@ -292,9 +292,11 @@ export class Consolidator {
   #reset(changeCount: number): void {
     this.#placeCount = 0;
     this.#rowCount = 0;
-    if (this.#placeTuple.length > KEPT_ENTRIES) this.#resizePlaces(FIRST_ENTRIES);
-    if (this.#rowOrigin.length > KEPT_ENTRIES) this.#resizeRows(FIRST_ENTRIES);
-    if (this.#index.buffer.byteLength > KEPT_ENTRIES * 4) this.#index = new Int32Array(0);
+    // Parts of one transaction come one after the other, and are about as large.
+    const kept = Math.max(KEPT_ENTRIES, changeCount * 4);
+    if (this.#placeTuple.length > kept) this.#resizePlaces(FIRST_ENTRIES);
+    if (this.#rowOrigin.length > kept) this.#resizeRows(FIRST_ENTRIES);
+    if (this.#index.buffer.byteLength > kept * 8) this.#index = new Int32Array(0);
     // An update can touch two places.
     const size = changeCount <= SEARCHED_CHANGES ? 0 : 2 ** Math.ceil(Math.log2(changeCount * 4));
     const { buffer } = this.#index;

@@ -54,11 +54,14 @@ export class OpenTransaction {
     }
   }
 
-  /** Moves all changes that are in memory to the transaction's file. */
-  async spill(options: SpillOptions): Promise<void> {
+  /** Moves all changes that are in memory to the transaction's file. `goesOn`: their memory is soon needed again. */
+  async spill(options: SpillOptions, goesOn: boolean): Promise<void> {
     this.spilled ??= await SpilledTransaction.create(options, this.aborted);
     await this.spilled.add(this.store);
-    this.store = newStore();
+    if (goesOn) {
+      this.store.arena.reset();
+      this.store.clear();
+    } else this.store = newStore();
     this.store.firstSequence = this.spilled.nextSequence;
   }
 }

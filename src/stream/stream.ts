@@ -26,8 +26,8 @@ const ENCODE_BYTES = 4 * 1024 * 1024;
 /** With many tables more is gathered for each, up to a limit: a table's share of little would be a file of its own. */
 const ENCODE_TABLE_BYTES = 64 * 1024;
 const MAX_ENCODE_BYTES = 64 * 1024 * 1024;
-/** What of a spilled transaction gathers in memory until it is written. */
-const SPILL_BYTES = 16 * 1024 * 1024;
+/** What of a spilled transaction gathers in memory until it is written; with what comes at once the arena keeps its size. */
+const SPILL_BYTES = 8 * 1024 * 1024;
 const TICK_MS = 50;
 /** How long an idle stream waits before it writes its position down: a write is WAL of its own. */
 const IDLE_POSITION_MS = 10_000;
@@ -38,8 +38,6 @@ export class Stream {
   readonly #reader: ChangeReader;
   readonly #consolidator = new Consolidator();
   readonly #spill: SpillOptions;
-  /** Where a spilled transaction is read back to. */
-  readonly #replayArena = new Arena(4096);
   /** Its rows are on their way into the open batch; what came behind it waits. */
   #large: CommittedTransaction | null = null;
   readonly #deferred = new DeferredMessages();
@@ -232,9 +230,10 @@ export class Stream {
   /** Brings what counts of a spilled transaction into the batch, part by part, until all stops. */
   async #replay(batch: Batch, transaction: CommittedTransaction, spilled: SpilledTransaction): Promise<void> {
     const accepts = (relation: StreamRelation) => transaction.relations.has(relation);
-    for await (const store of replaySpilled(spilled, this.#replayArena, accepts)) {
+    const arena = new Arena(4096, 2 * this.#spill.memoryBytes);
+    for await (const store of replaySpilled(spilled, arena, accepts)) {
       this.#consolidate(batch, { ...transaction, store });
-      await batch.encodePending(this.#replayArena);
+      await batch.encodePending(arena);
       if (this.#stopping) return;
     }
   }
@@ -258,12 +257,16 @@ export class Stream {
   }
 
   #spillDue(): boolean {
-    return this.#reader.openBytes > this.#options.memoryBytes || this.#reader.spilledBacklogBytes > SPILL_BYTES;
+    return this.#reader.openBytes > this.#options.memoryBytes || this.#backlogDue();
+  }
+
+  #backlogDue(): boolean {
+    return this.#reader.spilledBacklogBytes > Math.min(SPILL_BYTES, this.#options.memoryBytes / 8);
   }
 
   /** Spills what is too much for memory, takes cuts for which something spilled is held, drops files of aborted ones. */
   async #relieve(): Promise<void> {
-    if (this.#reader.spilledBacklogBytes > SPILL_BYTES) await this.#reader.spillBacklog(this.#spill);
+    if (this.#backlogDue()) await this.#reader.spillBacklog(this.#spill);
     while (this.#reader.openBytes > this.#options.memoryBytes && !this.#stopping) {
       if (!(await this.#reader.spillLargest(this.#spill))) break;
     }

@@ -49,8 +49,8 @@ export class StreamedTransactions {
     return largest;
   }
 
-  async spill(transaction: OpenTransaction, options: SpillOptions): Promise<void> {
-    await transaction.spill(options);
+  async spill(transaction: OpenTransaction, options: SpillOptions, goesOn: boolean): Promise<void> {
+    await transaction.spill(options, goesOn);
     this.#count(transaction);
   }
 

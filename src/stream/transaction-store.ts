@@ -168,7 +168,7 @@ export class TransactionStore {
     this.relations.length = 0;
     this.#indexOf.clear();
     this.#lastRelation = null;
-    if (this.operations.length > KEPT_CHANGES) this.#resize(this.#firstChanges);
+    if (this.operations.length > KEPT_CHANGES && !this.#replayed) this.#resize(this.#firstChanges);
   }
 
   #keep(mapping: RelationMapping, bytes: Uint8Array, start: number, end: number): number {
