@@ -210,6 +210,7 @@ export class Stream {
       if (this.#reachedByLarge !== null) this.#advance(this.#reachedByLarge);
       this.#reachedByLarge = null;
       this.#deferred.drain(read, () => this.#large === null);
+      this.#options.progress.openTransactionCount = this.#reader.openCount;
     }
   }
 
@@ -247,6 +248,7 @@ export class Stream {
 
   /** After each piece of what was received. A promise holds reading back. */
   #endChunk(read: MessageReader): Promise<void> | undefined {
+    this.#options.progress.openTransactionCount = this.#reader.openCount;
     if (this.#large === null && !this.#reader.holdingSpilled && !this.#reader.hasDiscarded && !this.#spillDue()) {
       return this.#endPiece();
     }
@@ -279,7 +281,6 @@ export class Stream {
   }
 
   #endPiece(): Promise<void> | undefined {
-    this.#options.progress.openTransactionCount = this.#reader.openCount;
     this.#takeNewCuts();
     if (this.#batchDue()) {
       // One batch may be on its way while the next fills; with two, reading waits.
