@@ -4,7 +4,7 @@ import type pg from "pg";
 import type { ParquetColumn } from "../../src/parquet/schema.ts";
 import { expectedNative } from "./expected-native.ts";
 import type { Expected } from "./expected-values.ts";
-import type { Value } from "./parquet-readers.ts";
+import { sortPairs, type Value } from "./parquet-readers.ts";
 import { formSql } from "./random-further-values.ts";
 
 export interface TypeFacts {
@@ -121,7 +121,7 @@ export type Tree = string | null | readonly Tree[] | { readonly [key: string]: u
 export function expectedTree(column: ParquetColumn, tree: Tree): Expected {
   if (tree === null) return { value: null, exact: true };
   if (column.kind === "value") return expectedNative(column, tree as string);
-  if (column.kind === "map") return { value: tree as Value, exact: true };
+  if (column.kind === "map") return { value: sortPairs(tree as readonly Value[]), exact: true };
   if (column.kind === "struct") {
     if (!Array.isArray(tree)) return infiniteInterval((tree as { infinite: boolean }).infinite);
     return together(column.fields.map((field, k) => expectedTree(field, (tree as Tree[])[k]!)));
