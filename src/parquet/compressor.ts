@@ -68,7 +68,7 @@ export class Compressor {
   }
 }
 
-/** One context; each flush with ZSTD_e_end ends a frame, and the next write begins another. */
+/** One context; each write is a frame. */
 class Lane {
   busy = false;
   #stream: ZstdCompress | null = null;
@@ -89,8 +89,7 @@ class Lane {
     };
     this.#fail = (error) => settle(() => job.reject(error));
     const stream = this.#open();
-    stream.write(job.input);
-    stream.flush(constants.ZSTD_e_end, () => {
+    stream.write(job.input, () => {
       if (this.#stream !== stream) return; // failed: its error event says so
       // Copied: a slice would keep the lane's whole output buffer alive.
       const compressed = Buffer.concat(this.#pieces);
@@ -102,6 +101,8 @@ class Lane {
     if (this.#stream) return this.#stream;
     const stream = createZstdCompress({
       chunkSize: OUTPUT_PIECE_BYTES,
+      // Every write is a frame: a flush behind it would wake a thread of the pool once more for each page.
+      flush: constants.ZSTD_e_end,
       params: ZSTD_PARAMETERS,
     });
     stream.on("data", (piece: Buffer) => {
