@@ -13,8 +13,6 @@ export interface CopierEvents {
   rewritten(job: CopyJob): Promise<void>;
   failed(job: CopyJob, error: PgFloError): Promise<void>;
   progress(rowCount: number, sizeBytes: number): void;
-  /** This thread has imported the snapshot: its exporter is not needed for it any more. */
-  imported(): void;
 }
 
 /**
@@ -52,13 +50,10 @@ async function runThread(options: CopierOptions, events: CopierEvents, signal: A
   const send = (message: ToCopier): void => thread.postMessage(message);
   const jobs = new Map<number, CopyJob>();
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  let imported = false;
   let handling: Promise<void> = Promise.resolve();
 
   const handle = async (message: FromCopier): Promise<void> => {
     if (message.kind === "ready") {
-      if (!imported) events.imported();
-      imported = true;
       const job = signal.aborted ? null : await events.nextJob();
       if (job) jobs.set(job.jobId, job);
       send(job ? { kind: "job", job } : { kind: "end" });

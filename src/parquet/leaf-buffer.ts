@@ -18,8 +18,6 @@ export const LEVEL_HEADROOM_BYTES = 8 * 1024;
  * each optional or repeated node above.
  */
 export const CELL_NULL = -1;
-export const CELL_EMPTY_LIST = -2;
-export const CELL_NULL_LIST = -3;
 
 export class LeafBuffer {
   /** Values start at LEVEL_HEADROOM_BYTES and end at `end`. BOOLEAN keeps one byte per value until the page is closed. */

@@ -9,9 +9,6 @@ export const OLD_NONE = 0;
 export const OLD_KEY = 0x4b; // K: columns outside of the identity are null
 export const OLD_FULL = 0x4f; // O: REPLICA IDENTITY FULL
 
-export const TRUNCATE_CASCADE = 1;
-export const TRUNCATE_RESTART_IDENTITY = 2;
-
 /**
  * Positions count in the bytes that `parse` was given; tuples were checked by `skipTuple` and end exactly at their end.
  * Times are microseconds since 2000-01-01 UTC. Within a stream block `parser.xid` is the change's own transaction.

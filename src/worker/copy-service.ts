@@ -234,7 +234,6 @@ export class CopyService {
             this.figures.rowCount += rowCount;
             this.figures.sizeBytes += sizeBytes;
           },
-          imported: () => {},
         },
         signal,
       );
