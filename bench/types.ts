@@ -1,6 +1,8 @@
 // Million values per second of each type family: wire bytes into pages, then statistics, dictionary and page bodies.
 // By CPU time, so that other work on the machine does not count: the encoder alone; all that this thread does for a
 // file; all threads (zstd compresses in others).
+//   npm run bench:types -- [--only 'regular expression of names']
+import { parseArgs } from "node:util";
 import { Compressor } from "../src/parquet/compressor.ts";
 import { ParquetFileWriter } from "../src/parquet/file-writer.ts";
 import { LeafBuffer } from "../src/parquet/leaf-buffer.ts";
@@ -15,6 +17,7 @@ import { listTree, type TypeTree, treeColumn, valueTree } from "../src/types/typ
 import { uuidFamily } from "../src/types/uuid.ts";
 import { furtherSubjects, type Subject } from "./support/further-subjects.ts";
 
+const { values: options } = parseArgs({ options: { only: { type: "string", default: "" } } });
 const valueCount = 1_000_000;
 /** Cells of one call, as COPY collects them. */
 const cellCount = 4096;
@@ -66,6 +69,7 @@ const subjects: readonly Subject[] = [
 
 console.log("million values (rows of arrays) per CPU second     encode   thread      all   thread: of their text's");
 for (const subject of [...subjects, ...furtherSubjects(random)]) {
+  if (!new RegExp(options.only).test(subject.name)) continue;
   const texts = Array.from({ length: distinctCalls * cellCount }, (_, i) => subject.text(i));
   const measured = await measure(subject.tree, texts);
   // The text path: what a type without a decoder of its own costs.

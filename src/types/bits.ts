@@ -7,6 +7,7 @@ import { makeTextFamily, type TextFamily } from "./text-family.ts";
 export const bitFamily: TextFamily = makeTextFamily(
   "bit",
   {
+    plain: true,
     measure: (bytes, view, at, length) => {
       const count = length >= 4 ? view.getInt32(at) : -1;
       if (count < 0 || length !== 4 + Math.ceil(count / 8))

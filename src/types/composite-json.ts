@@ -18,9 +18,11 @@ export function compositeJsonForm(fields: readonly JsonField[]): TextForm {
   const keyBytes = keys.reduce((size, key) => size + key.length, 2);
   // A type never holds itself, so that no value is inside of another one of this form.
   const positions = new Int32Array(fields.length);
+  let locatedAt = -1;
   return {
     measure: (bytes, view, at, length) => {
       locateFields(view, at, length, fields, positions);
+      locatedAt = at;
       let size = keyBytes;
       for (let k = 0; k < positions.length; k++) {
         const fieldAt = positions[k]! + 4;
@@ -30,7 +32,9 @@ export function compositeJsonForm(fields: readonly JsonField[]): TextForm {
       return size;
     },
     write: (out, to, bytes, view, at, length) => {
-      locateFields(view, at, length, fields, positions);
+      // It was measured, and mostly as the last one.
+      if (locatedAt !== at) locateFields(view, at, length, fields, positions);
+      locatedAt = -1;
       let end = to;
       for (let k = 0; k < positions.length; k++) {
         end = writeBytes(out, end, keys[k]!, 0, keys[k]!.length);

@@ -1,6 +1,7 @@
 // date, time, timestamp, timestamptz. Postgres counts from 2000-01-01, Parquet from 1970-01-01.
 // Readers take years 1 to 9999: what lies outside is clamped to that range's edge and its exact text kept.
 // Wire formats: https://github.com/postgres/postgres/blob/master/src/backend/utils/adt/{date,timestamp}.c
+import { writeTime } from "./digits.ts";
 import { type Encode, type Family, malformed, wrongLength } from "./family.ts";
 
 const DAYS_1970_TO_2000 = 10957;
@@ -103,9 +104,10 @@ const encodeTime: Encode = (leaf, cells) => {
     if (view.getInt32(at) !== 8) throw wrongLength("time", at, view.getInt32(at));
     const microseconds = timeMicroseconds(view, at + 4);
     if (!(microseconds >= 0 && microseconds <= US_OF_DAY)) throw malformed("time", at, "it is not a time of day");
-    const length = writeTime(out, end + 4, microseconds);
-    outView.setUint32(end, length, true);
-    end += 4 + length;
+    const seconds = Math.floor(microseconds / 1_000_000) | 0;
+    const textEnd = writeTime(out, end + 4, seconds, (microseconds - seconds * 1_000_000) | 0);
+    outView.setUint32(end, textEnd - end - 4, true);
+    end = textEnd;
     definitions[entryCount++] = present;
     valueCount++;
   }
@@ -154,39 +156,11 @@ export function timeMicroseconds(view: DataView, at: number): number {
   return view.getInt32(at) * TWO_32 + view.getUint32(at + 4);
 }
 
-// Seconds and fraction are small integers, which the compiler divides by multiplying.
-export function writeTime(out: Uint8Array, start: number, microseconds: number): number {
-  const seconds = Math.floor(microseconds / 1_000_000) | 0;
-  const fraction = (microseconds - seconds * 1_000_000) | 0;
-  const minutes = (seconds / 60) | 0;
-  const hours = (minutes / 60) | 0;
-  writeTwoDigits(out, start, hours);
-  out[start + 2] = 0x3a;
-  writeTwoDigits(out, start + 3, minutes - hours * 60);
-  out[start + 5] = 0x3a;
-  writeTwoDigits(out, start + 6, seconds - minutes * 60);
-  if (fraction === 0) return 8;
-  out[start + 8] = 0x2e;
-  const high = (fraction / 10_000) | 0;
-  const rest = fraction - high * 10_000;
-  const middle = (rest / 100) | 0;
-  writeTwoDigits(out, start + 9, high);
-  writeTwoDigits(out, start + 11, middle);
-  writeTwoDigits(out, start + 13, rest - middle * 100);
-  let length = 15;
-  while (out[start + length - 1] === 0x30) length--;
-  return length;
-}
-
-function writeTwoDigits(out: Uint8Array, at: number, value: number): void {
-  const tens = (value / 10) | 0;
-  out[at] = 0x30 + tens;
-  out[at + 1] = 0x30 + value - tens * 10;
-}
-
 function timeText(microseconds: number): string {
   const bytes = new Uint8Array(15);
-  return Buffer.from(bytes.buffer, 0, writeTime(bytes, 0, microseconds)).toString("latin1");
+  const seconds = Math.floor(microseconds / 1_000_000);
+  const end = writeTime(bytes, 0, seconds, microseconds - seconds * 1_000_000);
+  return Buffer.from(bytes.buffer, 0, end).toString("latin1");
 }
 
 /** Days since 2000-01-01 to `YYYY-MM-DD`, and whether the year is BC (its number is then one less than astronomical). */

@@ -46,12 +46,16 @@ function writeBetween(
 
 /** A type of `floats` float8 values. */
 function fixedFamily(name: string, floats: number, write: Write, pattern: RegExp): TextFamily {
-  return makeTextFamily(name, { measure: fixedMeasure(name, floats * 8, floats * VALUE_BYTES), write }, (text) => {
-    if (!pattern.test(text)) throw malformed(name, 0, "its text is not of the type");
-    const values = floatsIn(text);
-    if (values.length !== floats) throw malformed(name, 0, `its text has ${values.length} numbers`);
-    return wireOf(new WireBuilder(), values);
-  });
+  return makeTextFamily(
+    name,
+    { plain: true, measure: fixedMeasure(name, floats * 8, floats * VALUE_BYTES), write },
+    (text) => {
+      if (!pattern.test(text)) throw malformed(name, 0, "its text is not of the type");
+      const values = floatsIn(text);
+      if (values.length !== floats) throw malformed(name, 0, `its text has ${values.length} numbers`);
+      return wireOf(new WireBuilder(), values);
+    },
+  );
 }
 
 export const pointFamily = fixedFamily(
@@ -117,6 +121,7 @@ function measurePoints(name: string, headerBytes: number, view: DataView, at: nu
 export const pathFamily: TextFamily = makeTextFamily(
   "path",
   {
+    plain: true,
     measure: (bytes, view, at, length) => {
       const size = measurePoints("path", 5, view, at, length);
       if (bytes[at]! > 1) throw malformed("path", at - 4, "it is neither open nor closed");
@@ -137,6 +142,7 @@ export const pathFamily: TextFamily = makeTextFamily(
 export const polygonFamily: TextFamily = makeTextFamily(
   "polygon",
   {
+    plain: true,
     measure: (_bytes, view, at, length) => measurePoints("polygon", 4, view, at, length),
     write: (out, to, _bytes, view, at) => writeBetween(out, to, OPEN, CLOSE, view, at + 4, view.getInt32(at)),
   },
@@ -150,6 +156,7 @@ export const polygonFamily: TextFamily = makeTextFamily(
 export const cubeFamily: TextFamily = makeTextFamily(
   "cube",
   {
+    plain: true,
     measure: (_bytes, view, at, length) => {
       const header = length >= 4 ? view.getUint32(at) : -1;
       const dimensions = header % CUBE_POINT;

@@ -1,16 +1,10 @@
 // Names and numbers of the server's own things: reg* types, xid8, pg_lsn, tid, snapshots; "char", which catalogs use.
 // Wire formats: the types' send functions in https://github.com/postgres/postgres/blob/master/src/backend/utils/adt.
 import type { ValueType } from "../parquet/schema.ts";
+import { writeUnsigned } from "./digits.ts";
 import { type Encode, type Family, malformed } from "./family.ts";
 import { oidFamily } from "./fixed-width.ts";
-import {
-  fixedMeasure,
-  makeTextFamily,
-  type TextFamily,
-  WireBuilder,
-  writeAscii,
-  writeUnsigned,
-} from "./text-family.ts";
+import { fixedMeasure, makeTextFamily, type TextFamily, WireBuilder, writeAscii } from "./text-family.ts";
 
 const TWO_32 = 0x100000000;
 const COLON = 0x3a;
@@ -113,6 +107,7 @@ export const xid8Family: Family = {
 export const pgLsnFamily: TextFamily = makeTextFamily(
   "pg_lsn",
   {
+    plain: true,
     measure: fixedMeasure("pg_lsn", 8, 17),
     write: (out, to, _bytes, view, at) => {
       const end = writeHex(out, to, view.getUint32(at));
@@ -140,6 +135,7 @@ function writeHex(out: Uint8Array, to: number, value: number): number {
 export const tidFamily: TextFamily = makeTextFamily(
   "tid",
   {
+    plain: true,
     measure: fixedMeasure("tid", 6, 18),
     write: (out, to, _bytes, view, at) => {
       out[to] = 0x28;

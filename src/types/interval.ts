@@ -2,16 +2,9 @@
 // texts and containers have, is of style postgres. Both tell months, days and microseconds apart, without any loss.
 // Wire format: interval_send in https://github.com/postgres/postgres/blob/master/src/backend/utils/adt/timestamp.c: int64
 // microseconds, int32 days, int32 months; ±infinity (PostgreSQL 17+) has all three at their limits.
+import { writeMillionths, writeSmall, writeUnsigned } from "./digits.ts";
 import { type Family, malformed } from "./family.ts";
-import {
-  encodeText,
-  stringType,
-  type TextForm,
-  WireBuilder,
-  writeAscii,
-  writePadded,
-  writeUnsigned,
-} from "./text-family.ts";
+import { encodeText, stringType, type TextForm, WireBuilder, writeAscii } from "./text-family.ts";
 
 /** The longest ISO text: `P-178956970Y-8M-2147483648DT-2562047788H-59M-59.999999S`. */
 const ISO_BYTES = 64;
@@ -21,7 +14,7 @@ const INT32_MAX = 0x7fffffff;
 const INT64_MIN = -(2n ** 63n);
 const INT64_MAX = 2n ** 63n - 1n;
 const US_PER_HOUR = 3_600_000_000n;
-const ASCII = { P: 0x50, T: 0x54, Y: 0x59, M: 0x4d, D: 0x44, H: 0x48, S: 0x53, minus: 0x2d, dot: 0x2e, zero: 0x30 };
+const ASCII = { P: 0x50, T: 0x54, Y: 0x59, M: 0x4d, D: 0x44, H: 0x48, S: 0x53, minus: 0x2d, dot: 0x2e };
 
 /** ISO 8601, as EncodeInterval of https://github.com/postgres/postgres/blob/master/src/backend/utils/adt/datetime.c */
 const isoForm: TextForm = {
@@ -30,10 +23,10 @@ const isoForm: TextForm = {
     return ISO_BYTES;
   },
   write: (out, to, _bytes, view, at) => {
-    const infinity = infiniteText(view, at);
-    if (infinity !== null) return writeAscii(out, to, infinity);
     const days = view.getInt32(at + 8);
     const months = view.getInt32(at + 12);
+    const infinity = months === INT32_MAX || months === INT32_MIN ? infiniteText(view, at) : null;
+    if (infinity !== null) return writeAscii(out, to, infinity);
     const { negative, hours, microseconds } = splitTime(view, at);
     if (days === 0 && months === 0 && hours === 0 && microseconds === 0) return writeAscii(out, to, "PT0S");
     const years = (months / 12) | 0;
@@ -43,12 +36,11 @@ const isoForm: TextForm = {
     end = writePart(out, end, days, ASCII.D);
     if (hours === 0 && microseconds === 0) return end;
     out[end++] = ASCII.T;
-    const sign = negative ? -1 : 1;
-    const seconds = Math.floor(microseconds / 1_000_000);
+    const seconds = Math.floor(microseconds / 1_000_000) | 0;
     const minutes = (seconds / 60) | 0;
-    end = writePart(out, end, sign * hours, ASCII.H);
-    end = writePart(out, end, sign * minutes, ASCII.M);
-    return writeSeconds(out, end, negative, seconds - minutes * 60, microseconds - seconds * 1_000_000);
+    end = writePart(out, end, negative ? -hours : hours, ASCII.H);
+    end = writePart(out, end, negative ? -minutes : minutes, ASCII.M);
+    return writeSeconds(out, end, negative, seconds - minutes * 60, (microseconds - seconds * 1_000_000) | 0);
   },
 };
 
@@ -67,7 +59,7 @@ export const intervalFamilies: readonly (readonly [number, Family])[] = [[1186, 
 function splitTime(view: DataView, at: number): { negative: boolean; hours: number; microseconds: number } {
   const high = view.getInt32(at);
   const value = high * TWO_32 + view.getUint32(at + 4);
-  if (Number.isSafeInteger(value)) {
+  if (value <= Number.MAX_SAFE_INTEGER && value >= -Number.MAX_SAFE_INTEGER) {
     const size = Math.abs(value);
     const hours = Math.floor(size / 3_600_000_000);
     return { negative: value < 0, hours, microseconds: size - hours * 3_600_000_000 };
@@ -80,8 +72,13 @@ function splitTime(view: DataView, at: number): { negative: boolean; hours: numb
 /** A number and its letter; nothing for zero. */
 function writePart(out: Uint8Array, to: number, value: number, letter: number): number {
   if (value === 0) return to;
-  if (value < 0) out[to] = ASCII.minus;
-  const end = writeUnsigned(out, value < 0 ? to + 1 : to, Math.abs(value));
+  let end = to;
+  let size = value;
+  if (value < 0) {
+    out[end++] = ASCII.minus;
+    size = -value;
+  }
+  end = size < 1e9 ? writeSmall(out, end, size | 0) : writeUnsigned(out, end, size);
   out[end] = letter;
   return end + 1;
 }
@@ -89,12 +86,10 @@ function writePart(out: Uint8Array, to: number, value: number, letter: number): 
 function writeSeconds(out: Uint8Array, to: number, negative: boolean, seconds: number, fraction: number): number {
   if (seconds === 0 && fraction === 0) return to;
   if (negative) out[to] = ASCII.minus;
-  let end = writeUnsigned(out, negative ? to + 1 : to, seconds);
+  let end = writeSmall(out, negative ? to + 1 : to, seconds);
   if (fraction !== 0) {
     out[end] = ASCII.dot;
-    writePadded(out, end + 1, fraction, 6);
-    end += 7;
-    while (out[end - 1] === ASCII.zero) end--;
+    end = writeMillionths(out, end + 1, fraction);
   }
   out[end] = ASCII.S;
   return end + 1;

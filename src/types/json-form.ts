@@ -4,7 +4,7 @@
 import { malformed } from "./family.ts";
 import { dimensionCount, elementCount, locateElements } from "./list.ts";
 import { moveRight, type TextForm, writeAscii, writeBytes } from "./text-family.ts";
-import { type AnyCodec, textFormOf } from "./text-forms.ts";
+import { type AnyCodec, isNearTimestamp, textFormOf, writeTimestamp } from "./text-forms.ts";
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
@@ -40,7 +40,18 @@ export function writeJsonString(out: Uint8Array, to: number, bytes: Uint8Array, 
 }
 
 /** A type's text as a JSON string. */
-export function jsonStringForm({ measure, write }: TextForm): TextForm {
+export function jsonStringForm({ measure, write, plain: always }: TextForm): TextForm {
+  if (always) {
+    return {
+      measure: (bytes, view, at, length) => measure(bytes, view, at, length) + 2,
+      write: (out, to, bytes, view, at, length) => {
+        out[to] = QUOTE;
+        const end = write(out, to + 1, bytes, view, at, length);
+        out[end] = QUOTE;
+        return end + 1;
+      },
+    };
+  }
   // The text is written behind the place where its string is going to be, then moved there.
   return {
     measure: (bytes, view, at, length) => measure(bytes, view, at, length) * ESCAPE_BYTES + 2,
@@ -65,7 +76,9 @@ export const jsonTextForm: TextForm = {
 
 /** A number, or a string when it is none to JSON. */
 export function jsonNumberForm(codec: AnyCodec): TextForm {
-  const { measure, write } = textFormOf(codec);
+  const form = textFormOf(codec);
+  if (codec.name.startsWith("int")) return form;
+  const { measure, write } = form;
   return {
     measure: (bytes, view, at, length) => measure(bytes, view, at, length) + 2,
     write: (out, to, bytes, view, at, length) => {
@@ -106,9 +119,11 @@ export const jsonbRawForm: TextForm = {
 /** Dates and times of ISO 8601, with T between them and an offset of hours and minutes. */
 export function jsonTimeForm(codec: AnyCodec): TextForm {
   const { measure, write } = textFormOf(codec);
+  const near = codec.name === "date" ? null : codec.name;
   return {
     measure: (bytes, view, at, length) => measure(bytes, view, at, length) + 5,
     write: (out, to, bytes, view, at, length) => {
+      if (near !== null && isNearTimestamp(view, at)) return writeJsonTimestamp(out, to, view, at, near);
       let end = write(out, to + 1, bytes, view, at, length);
       out[to] = QUOTE;
       // `… 12:34:56+00 BC`: the first blank in front of a digit, and the offset, which is always +00.
@@ -125,6 +140,14 @@ export function jsonTimeForm(codec: AnyCodec): TextForm {
       return end + 1;
     },
   };
+}
+
+function writeJsonTimestamp(out: Uint8Array, to: number, view: DataView, at: number, name: string): number {
+  out[to] = QUOTE;
+  let end = writeTimestamp(out, to + 1, view, at, 0x54);
+  if (name === "timestamptz") end = writeAscii(out, end, "+00:00");
+  out[end] = QUOTE;
+  return end + 1;
 }
 
 /** An array: JSON arrays, one in the other for each dimension. */

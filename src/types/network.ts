@@ -1,8 +1,9 @@
 // inet, cidr, macaddr, macaddr8.
 // Wire formats: network_send and macaddr_send in https://github.com/postgres/postgres/blob/master/src/backend/utils/adt/
 // {network,mac}.c: uint8 family (2 = v4, 3 = v6), uint8 mask bits, uint8 is-cidr, uint8 address length, the address.
+import { writeOctet } from "./digits.ts";
 import { malformed } from "./family.ts";
-import { fixedMeasure, makeTextFamily, type TextFamily, type Write, writeUnsigned } from "./text-family.ts";
+import { fixedMeasure, makeTextFamily, type TextFamily, type Write } from "./text-family.ts";
 
 const HEADER_BYTES = 4;
 const V4 = 2;
@@ -19,11 +20,11 @@ function networkFamily(name: "inet" | "cidr"): TextFamily {
   return makeTextFamily(
     name,
     {
+      plain: true,
       measure: (bytes, _view, at, length) => {
-        const size = length === HEADER_BYTES + 4 ? 4 : 16;
+        const size = length - HEADER_BYTES;
         const wrong =
-          length !== HEADER_BYTES + size ||
-          bytes[at] !== (size === 4 ? V4 : V6) ||
+          (size === 4 ? bytes[at] !== V4 : size !== 16 || bytes[at] !== V6) ||
           bytes[at + 1]! > size * 8 ||
           bytes[at + 2]! !== (cidr ? 1 : 0) ||
           bytes[at + 3] !== size;
@@ -36,7 +37,7 @@ function networkFamily(name: "inet" | "cidr"): TextFamily {
         const end = v4 ? writeV4(out, to, bytes, at + HEADER_BYTES) : writeV6(out, to, bytes, at + HEADER_BYTES);
         if (!cidr && bits === (v4 ? 32 : 128)) return end;
         out[end] = SLASH;
-        return writeUnsigned(out, end + 1, bits);
+        return writeOctet(out, end + 1, bits);
       },
     },
     (text) => parseNetwork(name, text),
@@ -57,12 +58,13 @@ export const networkFamilies: readonly (readonly [number, TextFamily])[] = [
 ];
 
 function writeV4(out: Uint8Array, to: number, bytes: Uint8Array, at: number): number {
-  let end = writeUnsigned(out, to, bytes[at]!);
-  for (let k = 1; k < 4; k++) {
-    out[end] = DOT;
-    end = writeUnsigned(out, end + 1, bytes[at + k]!);
-  }
-  return end;
+  let end = writeOctet(out, to, bytes[at]!);
+  out[end] = DOT;
+  end = writeOctet(out, end + 1, bytes[at + 1]!);
+  out[end] = DOT;
+  end = writeOctet(out, end + 1, bytes[at + 2]!);
+  out[end] = DOT;
+  return writeOctet(out, end + 1, bytes[at + 3]!);
 }
 
 // https://github.com/postgres/postgres/blob/master/src/port/inet_net_ntop.c: the first longest run of zeros becomes ::
@@ -145,7 +147,7 @@ function macFamily(name: string, size: 6 | 8): TextFamily {
     return to + 3 * size - 1;
   };
   const pattern = new RegExp(`^[0-9a-f]{2}(:[0-9a-f]{2}){${size - 1}}$`);
-  return makeTextFamily(name, { measure: fixedMeasure(name, size, 3 * size), write }, (text) => {
+  return makeTextFamily(name, { plain: true, measure: fixedMeasure(name, size, 3 * size), write }, (text) => {
     if (!pattern.test(text)) throw malformed(name, 0, "its text is not an address");
     return new Uint8Array(Buffer.from(text.replaceAll(":", ""), "hex"));
   });

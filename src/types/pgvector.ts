@@ -3,11 +3,12 @@
 // Wire formats: vector_send in https://github.com/pgvector/pgvector/blob/master/src/vector.c, halfvec.c, sparsevec.c: int16
 // dimensions, int16 0, float4 or float2 values; sparsevec int32 dimensions, int32 count, int32 0, int32 indexes from 0 on,
 // float4 values.
+import { writeUnsigned } from "./digits.ts";
 import { type Codec, malformed } from "./family.ts";
 import { float4Family } from "./fixed-width.ts";
 import { formatFloat4, parseFloat4 } from "./float-text.ts";
 import { FLOAT8_TEXT_BYTES, writeFloat4 } from "./float8-digits.ts";
-import { makeTextFamily, type TextFamily, WireBuilder, writeAscii, writeUnsigned } from "./text-family.ts";
+import { makeTextFamily, type TextFamily, WireBuilder, writeAscii } from "./text-family.ts";
 import { listTree, type Rewire, type TypeTree, valueTree } from "./type-tree.ts";
 
 const FLOAT4_OID = 700;

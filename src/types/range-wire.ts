@@ -3,7 +3,8 @@
 // adt/{rangetypes,multirangetypes}.c: uint8 flags, {int32 length, bytes} per finite bound; uint32 count, {int32 length,
 // range} per range.
 import { type Codec, malformed } from "./family.ts";
-import { makeTextFamily, moveRight, type TextFamily, type TextForm, WireBuilder, writeDoubled } from "./text-family.ts";
+import { boundWriter } from "./quoted-text.ts";
+import { makeTextFamily, type TextFamily, type TextForm, WireBuilder } from "./text-family.ts";
 
 export const RANGE_EMPTY = 0x01;
 export const RANGE_LOWER_INCLUSIVE = 0x02;
@@ -12,9 +13,9 @@ export const RANGE_LOWER_INFINITE = 0x08;
 export const RANGE_UPPER_INFINITE = 0x10;
 const ALL_FLAGS = 0x1f;
 
-const [OPEN, CLOSE, OPEN_INCLUSIVE, CLOSE_INCLUSIVE, COMMA, OPEN_BRACE, CLOSE_BRACE, QUOTE, BACKSLASH] = [
-  ...'()[],{}"\\',
-].map((sign) => sign.charCodeAt(0)) as [number, number, number, number, number, number, number, number, number];
+const [OPEN, CLOSE, OPEN_INCLUSIVE, CLOSE_INCLUSIVE, COMMA, OPEN_BRACE, CLOSE_BRACE] = [..."()[],{}"].map((sign) =>
+  sign.charCodeAt(0),
+) as [number, number, number, number, number, number, number];
 const EMPTY_TEXT = new TextEncoder().encode("empty");
 
 /** What the walk over one range finds: positions of the bounds' length fields, −1 for none. Reused by the next walk. */
@@ -71,10 +72,18 @@ export function multirangeFamily(subtype: Codec, bound: TextForm): TextFamily {
 
 function rangeForm(bound: TextForm): TextForm {
   const parts: RangeParts = { flags: 0, lower: -1, upper: -1 };
+  const writeBound = boundWriter(bound);
+  const wireBytes = bound.fixed?.wireBytes ?? -1;
+  const fixedSize = 9 + 4 * (bound.fixed?.textBytes ?? 0);
+  let readAt = -1;
   return {
     measure: (bytes, view, at, length) => {
       readRange(view, at, length, parts);
+      readAt = at;
       const { lower, upper } = parts;
+      const quick =
+        (lower < 0 || view.getInt32(lower) === wireBytes) && (upper < 0 || view.getInt32(upper) === wireBytes);
+      if (quick) return fixedSize;
       // Quotes, and every byte of a bound may be doubled.
       let size = 9;
       if (lower >= 0) size += 2 * bound.measure(bytes, view, lower + 4, view.getInt32(lower));
@@ -82,7 +91,9 @@ function rangeForm(bound: TextForm): TextForm {
       return size;
     },
     write: (out, to, bytes, view, at, length) => {
-      readRange(view, at, length, parts);
+      // It was measured, and mostly as the last one.
+      if (readAt !== at) readRange(view, at, length, parts);
+      readAt = -1;
       const { flags, lower, upper } = parts;
       if (flags & RANGE_EMPTY) {
         out.set(EMPTY_TEXT, to);
@@ -90,41 +101,13 @@ function rangeForm(bound: TextForm): TextForm {
       }
       out[to] = flags & RANGE_LOWER_INCLUSIVE ? OPEN_INCLUSIVE : OPEN;
       let end = to + 1;
-      if (lower >= 0) end = quoteBound(out, end, bound.write(out, end, bytes, view, lower + 4, view.getInt32(lower)));
+      if (lower >= 0) end = writeBound(out, end, bytes, view, lower + 4, view.getInt32(lower));
       out[end++] = COMMA;
-      if (upper >= 0) end = quoteBound(out, end, bound.write(out, end, bytes, view, upper + 4, view.getInt32(upper)));
+      if (upper >= 0) end = writeBound(out, end, bytes, view, upper + 4, view.getInt32(upper));
       out[end] = flags & RANGE_UPPER_INCLUSIVE ? CLOSE_INCLUSIVE : CLOSE;
       return end + 1;
     },
   };
-}
-
-/** range_bound_escape on the text that stands in [from, end), in place. */
-function quoteBound(out: Uint8Array, from: number, end: number): number {
-  let quoted = from === end;
-  let doubled = false;
-  for (let k = from; k < end; k++) {
-    const byte = out[k]!;
-    if (byte === QUOTE || byte === BACKSLASH) doubled = true;
-    else if (byte <= COMMA || byte === OPEN_INCLUSIVE || byte === CLOSE_INCLUSIVE) quoted ||= mustQuote(byte);
-  }
-  if (!quoted && !doubled) return end;
-  return writeQuoted(out, from, end, doubled);
-}
-
-function mustQuote(byte: number): boolean {
-  const blank = byte === 0x20 || (byte >= 0x09 && byte <= 0x0d);
-  return blank || byte === OPEN || byte === CLOSE || byte === COMMA || byte >= OPEN_INCLUSIVE;
-}
-
-/** Puts quotes around the text that stands in [from, end), in place; its quotes and backslashes are doubled. */
-export function writeQuoted(out: Uint8Array, from: number, end: number, doubled: boolean): number {
-  let quoteEnd = end + 1;
-  if (doubled) quoteEnd = writeDoubled(out, from + 1, out.slice(from, end), 0, end - from, QUOTE);
-  else moveRight(out, from, end, 1);
-  out[from] = QUOTE;
-  out[quoteEnd] = QUOTE;
-  return quoteEnd + 1;
 }
 
 function multirangeForm(range: TextForm): TextForm {

@@ -24,6 +24,12 @@ export type Write = (
 export interface TextForm {
   readonly measure: Measure;
   readonly write: Write;
+  /** The text as it stands in a range, with quotes where there must be some. Without it, `write` and a look at each byte. */
+  readonly writeBound?: Write;
+  /** All values are as long on the wire; `measure` gives `textBytes` for them. */
+  readonly fixed?: { readonly wireBytes: number; readonly textBytes: number };
+  /** Every text is of printable ASCII without quotes and backslashes. */
+  readonly plain?: boolean;
 }
 
 /** A family whose values are in the file as Postgres prints them. */
@@ -100,55 +106,6 @@ export function moveRight(out: Uint8Array, from: number, end: number, by: number
 export function writeAscii(out: Uint8Array, to: number, text: string): number {
   for (let k = 0; k < text.length; k++) out[to + k] = text.charCodeAt(k);
   return to + text.length;
-}
-
-/** Writes an integer from 0 to 2^53 in decimal. */
-export function writeUnsigned(out: Uint8Array, to: number, value: number): number {
-  if (value < 10) {
-    out[to] = 0x30 + value;
-    return to + 1;
-  }
-  if (value >= 1e9) {
-    const high = Math.floor(value / 1e9);
-    const end = writeUnsigned(out, to, high);
-    writePadded(out, end, value - high * 1e9, 9);
-    return end + 9;
-  }
-  const digits =
-    value < 1e5
-      ? value < 1e3
-        ? value < 100
-          ? 2
-          : 3
-        : value < 1e4
-          ? 4
-          : 5
-      : value < 1e7
-        ? value < 1e6
-          ? 6
-          : 7
-        : value < 1e8
-          ? 8
-          : 9;
-  writePadded(out, to, value, digits);
-  return to + digits;
-}
-
-/** The two digits of 0 to 99. */
-const pairs = Uint8Array.from({ length: 200 }, (_, k) => 0x30 + (k % 2 === 0 ? Math.floor(k / 20) : (k >> 1) % 10));
-
-/** Writes an integer below 10^9 with zeros in front. */
-export function writePadded(out: Uint8Array, to: number, value: number, digits: number): void {
-  let rest = value | 0;
-  let k = to + digits - 2;
-  for (; k >= to; k -= 2) {
-    const next = (rest / 100) | 0;
-    const pair = (rest - next * 100) << 1;
-    out[k] = pairs[pair]!;
-    out[k + 1] = pairs[pair + 1]!;
-    rest = next;
-  }
-  if (k === to - 1) out[to] = 0x30 + rest;
 }
 
 /** Copies bytes with each `quote` and each backslash doubled. */

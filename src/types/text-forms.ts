@@ -2,19 +2,13 @@
 // Types without a writer of their own give a string, and its bytes are taken.
 
 import { LeafBuffer } from "../parquet/leaf-buffer.ts";
-import { TWO_32, US_OF_DAY, writeTime } from "./date-time.ts";
+import { TWO_32 } from "./date-time.ts";
+import { writeDate, writeFour, writeSmall, writeTime, writeUnsigned } from "./digits.ts";
 import { type Codec, type Family, InexactValues, malformed } from "./family.ts";
 import { FLOAT8_TEXT_BYTES, writeFloat4, writeFloat8 } from "./float8-digits.ts";
-import {
-  fixedMeasure,
-  type Measure,
-  type TextForm,
-  type Write,
-  writeAscii,
-  writeBytes,
-  writePadded,
-  writeUnsigned,
-} from "./text-family.ts";
+import { formatNumeric } from "./numeric-text.ts";
+import { quoteBound } from "./quoted-text.ts";
+import { fixedMeasure, type Measure, type TextForm, type Write, writeAscii, writeBytes } from "./text-family.ts";
 
 const encoder = new TextEncoder();
 
@@ -28,8 +22,7 @@ export type AnyCodec = Codec & Partial<Family & TextForm>;
 export function textFormOf(codec: AnyCodec, check: Check = checkOf(codec)): TextForm {
   // A writer gives what is in the file, which is not the text output of every family.
   if (codec.measure && codec.write) return { measure: codec.measure, write: codec.write };
-  const slow = formattedForm(codec, check);
-  return writers.get(codec.name)?.(slow) ?? slow;
+  return writers.get(codec.name)?.(codec) ?? formattedForm(codec, check);
 }
 
 /** Values are measured before they are written, several at once: the text is made once, and kept by its place. */
@@ -67,22 +60,22 @@ export function checkOf({ encode }: Partial<Family>): Check {
 const lengthMeasure: Measure = (_bytes, _view, _at, length) => length;
 const writeAll: Write = (out, to, bytes, _view, at, length) => writeBytes(out, to, bytes, at, at + length);
 
-/** By family name; the argument is the form for values that the writer leaves to it. */
-const writers: ReadonlyMap<string, (slow: TextForm) => TextForm> = new Map([
+/** By family name; numbers, and the words for those that have no digits, never need quotes in a range. The argument is the codec, for values that a writer leaves to it. */
+const writers: ReadonlyMap<string, (codec: AnyCodec) => TextForm> = new Map<string, (codec: AnyCodec) => TextForm>([
   ["text", () => ({ measure: lengthMeasure, write: writeAll })],
   ["bpchar", () => ({ measure: lengthMeasure, write: writeAll })],
   ["json", () => ({ measure: lengthMeasure, write: writeAll })],
   ["bool", () => ({ measure: boolMeasure, write: writeBool })],
-  ["int2", () => ({ measure: fixedMeasure("int2", 2, 6), write: writeInt2 })],
-  ["int4", () => ({ measure: fixedMeasure("int4", 4, 11), write: writeInt4 })],
-  ["int8", () => ({ measure: fixedMeasure("int8", 8, 20), write: writeInt8 })],
-  ["oid", () => ({ measure: fixedMeasure("oid", 4, 10), write: writeOid })],
-  ["float4", () => ({ measure: fixedMeasure("float4", 4, FLOAT8_TEXT_BYTES), write: writeFloat4At })],
-  ["float8", () => ({ measure: fixedMeasure("float8", 8, FLOAT8_TEXT_BYTES), write: writeFloat8At })],
-  ["numeric", () => ({ measure: measureNumeric, write: writeNumeric })],
+  ["int2", () => fixedForm("int2", 2, 6, writeInt2)],
+  ["int4", () => fixedForm("int4", 4, 11, writeInt4)],
+  ["int8", () => fixedForm("int8", 8, 20, writeInt8)],
+  ["oid", () => fixedForm("oid", 4, 10, writeOid)],
+  ["float4", () => fixedForm("float4", 4, FLOAT8_TEXT_BYTES, writeFloat4At)],
+  ["float8", () => fixedForm("float8", 8, FLOAT8_TEXT_BYTES, writeFloat8At)],
+  ["numeric", () => ({ measure: measureNumeric, write: writeNumeric, writeBound: writeNumeric })],
   ["date", dateForm],
-  ["timestamp", (slow: TextForm) => timestampForm("timestamp", slow, false)],
-  ["timestamptz", (slow: TextForm) => timestampForm("timestamptz", slow, true)],
+  ["timestamp", (codec: AnyCodec) => timestampForm(codec, false)],
+  ["timestamptz", (codec: AnyCodec) => timestampForm(codec, true)],
 ]);
 
 function boolMeasure(bytes: Uint8Array, _view: DataView, at: number, length: number): number {
@@ -109,73 +102,79 @@ const writeFloat4At: Write = (out, to, _bytes, view, at) => writeFloat4(out, to,
 const writeFloat8At: Write = (out, to, _bytes, view, at) => writeFloat8(out, to, view, at);
 
 const writeInt8: Write = (out, to, _bytes, view, at) => {
-  const value = view.getInt32(at) * TWO_32 + view.getUint32(at + 4);
+  const high = view.getInt32(at);
+  const low = view.getInt32(at + 4);
+  if (high === 0 && low >= 0) return writeUnsigned(out, to, low);
+  const value = high * TWO_32 + (low >>> 0);
   if (Number.isSafeInteger(value)) return writeSigned(out, to, value);
-  const text = encoder.encode(String(view.getBigInt64(at)));
-  return writeBytes(out, to, text, 0, text.length);
+  return writeAscii(out, to, String(view.getBigInt64(at)));
 };
 
-const DAYS_0000_03_01_TO_2000 = 730425;
+/** Of values that are all as long on the wire. */
+function fixedForm(name: string, wireBytes: number, textBytes: number, write: Write, writeBound = write): TextForm {
+  const measure = fixedMeasure(name, wireBytes, textBytes);
+  return { measure, write, writeBound, fixed: { wireBytes, textBytes } };
+}
+
 const FIRST_DAY = -730119; // 0001-01-01
 const LAST_DAY = 2921939; // 9999-12-31
 
-function dateForm(slow: TextForm): TextForm {
-  return {
-    measure: (bytes, view, at, length) => {
-      if (length !== 4) throw malformed("date", at - 4, `${length} bytes`);
-      const days = view.getInt32(at);
-      return days >= FIRST_DAY && days <= LAST_DAY ? 10 : slow.measure(bytes, view, at, length);
-    },
-    write: (out, to, bytes, view, at, length) => {
-      const days = view.getInt32(at);
-      return days >= FIRST_DAY && days <= LAST_DAY
-        ? writeDate(out, to, days)
-        : slow.write(out, to, bytes, view, at, length);
-    },
+function dateForm({ format }: AnyCodec): TextForm {
+  const write: Write = (out, to, bytes, view, at, length) => {
+    const days = view.getInt32(at);
+    if (days >= FIRST_DAY && days <= LAST_DAY) return writeDate(out, to, days);
+    return writeAscii(out, to, format(bytes, view, at, length));
   };
+  // With BC behind it, it has a blank.
+  const writeBound: Write = (out, to, bytes, view, at, length) =>
+    quoteBound(out, to, write(out, to, bytes, view, at, length));
+  return fixedForm("date", 4, 16, write, writeBound);
 }
 
-function timestampForm(family: string, slow: TextForm, utc: boolean): TextForm {
-  const microseconds = (view: DataView, at: number): number => view.getInt32(at) * TWO_32 + view.getUint32(at + 4);
-  // About 285 years to both sides of 2000, which doubles hold exactly.
-  const quick = (value: number): boolean => Number.isSafeInteger(value);
-  return {
-    measure: (bytes, view, at, length) => {
-      if (length !== 8) throw malformed(family, at - 4, `${length} bytes`);
-      return quick(microseconds(view, at)) ? 29 : slow.measure(bytes, view, at, length);
-    },
-    write: (out, to, bytes, view, at, length) => {
-      const value = microseconds(view, at);
-      if (!quick(value)) return slow.write(out, to, bytes, view, at, length);
-      const days = Math.floor(value / US_OF_DAY);
-      let end = writeDate(out, to, days);
-      out[end++] = 0x20;
-      end += writeTime(out, end, value - days * US_OF_DAY);
-      if (!utc) return end;
-      out[end] = 0x2b;
-      out[end + 1] = 0x30;
-      out[end + 2] = 0x30;
-      return end + 3;
-    },
-  };
+const SECONDS_OF_DAY = 86_400;
+/** `294276-12-31 23:59:59.999999+00`, `4714-11-24 00:00:00+00 BC`. */
+const TIMESTAMP_BYTES = 32;
+
+/** Of doubles' exact integers: about 285 years to both sides of 2000. */
+const SAFE_HIGH = 0x200000;
+
+/** Whether `writeTimestamp` can write it. */
+export function isNearTimestamp(view: DataView, at: number): boolean {
+  const high = view.getInt32(at);
+  return high < SAFE_HIGH && high >= -SAFE_HIGH;
 }
 
-/** Days since 2000-01-01 as YYYY-MM-DD: https://howardhinnant.github.io/date_algorithms.html#civil_from_days */
-function writeDate(out: Uint8Array, to: number, days: number): number {
-  const shifted = days + DAYS_0000_03_01_TO_2000;
-  const era = Math.floor(shifted / 146097);
-  const dayOfEra = (shifted - era * 146097) | 0;
-  const leapless = (dayOfEra - ((dayOfEra / 1460) | 0) + ((dayOfEra / 36524) | 0) - ((dayOfEra / 146096) | 0)) | 0;
-  const yearOfEra = (leapless / 365) | 0;
-  const dayOfYear = dayOfEra - (365 * yearOfEra + ((yearOfEra / 4) | 0) - ((yearOfEra / 100) | 0));
-  const monthFromMarch = ((5 * dayOfYear + 2) / 153) | 0;
-  const month = monthFromMarch < 10 ? monthFromMarch + 3 : monthFromMarch - 9;
-  writePadded(out, to, yearOfEra + era * 400 + (month <= 2 ? 1 : 0), 4);
-  out[to + 4] = 0x2d;
-  writePadded(out, to + 5, month, 2);
-  out[to + 7] = 0x2d;
-  writePadded(out, to + 8, dayOfYear - (((153 * monthFromMarch + 2) / 5) | 0) + 1, 2);
-  return to + 10;
+/** Date and time without an offset. `between`: the sign that stands between them. */
+export function writeTimestamp(out: Uint8Array, to: number, view: DataView, at: number, between: number): number {
+  const value = view.getInt32(at) * TWO_32 + view.getUint32(at + 4);
+  const seconds = Math.floor(value / 1_000_000);
+  const days = Math.floor(seconds / SECONDS_OF_DAY) | 0;
+  out[writeDate(out, to, days)] = between;
+  return writeTime(out, to + 11, (seconds - days * SECONDS_OF_DAY) | 0, (value - seconds * 1_000_000) | 0);
+}
+
+function timestampForm({ name, format }: AnyCodec, utc: boolean): TextForm {
+  const write: Write = (out, to, bytes, view, at, length) => {
+    if (!isNearTimestamp(view, at)) return writeAscii(out, to, format(bytes, view, at, length));
+    const end = writeTimestamp(out, to, view, at, 0x20);
+    if (!utc) return end;
+    out[end] = 0x2b;
+    out[end + 1] = 0x30;
+    out[end + 2] = 0x30;
+    return end + 3;
+  };
+  // Always with a blank, but for infinity, which is shorter than any other.
+  const writeBound: Write = (out, to, bytes, view, at, length) => {
+    const end = write(out, to + 1, bytes, view, at, length);
+    if (end - to - 1 <= "-infinity".length) {
+      out.copyWithin(to, to + 1, end);
+      return end - 1;
+    }
+    out[to] = 0x22;
+    out[end] = 0x22;
+    return end + 1;
+  };
+  return fixedForm(name, 8, TIMESTAMP_BYTES, write, writeBound);
 }
 
 const NUMERIC_HEADER_BYTES = 8;
@@ -199,30 +198,32 @@ const measureNumeric: Measure = (_bytes, view, at, length) => {
   return 8 + 4 * Math.max(0, view.getInt16(at + 2) + 1) + view.getUint16(at + 6);
 };
 
-const writeNumeric: Write = (out, to, _bytes, view, at) => {
+const writeNumeric: Write = (out, to, bytes, view, at) => {
   const sign = view.getUint16(at + 4);
-  if (sign === NUMERIC_NAN) return writeAscii(out, to, "NaN");
-  if (sign === NUMERIC_INFINITY) return writeAscii(out, to, "Infinity");
-  if (sign === NUMERIC_MINUS_INFINITY) return writeAscii(out, to, "-Infinity");
+  if (sign >= NUMERIC_NAN) {
+    return writeAscii(out, to, sign === NUMERIC_NAN ? "NaN" : sign === NUMERIC_INFINITY ? "Infinity" : "-Infinity");
+  }
   const digits = view.getUint16(at);
   const weight = view.getInt16(at + 2);
   const scale = view.getUint16(at + 6);
-  const digitAt = (index: number): number =>
-    index >= 0 && index < digits ? view.getUint16(at + NUMERIC_HEADER_BYTES + 2 * index) : 0;
+  const first = at + NUMERIC_HEADER_BYTES;
+  // The server takes zeros in front away.
+  if (digits > 0 && view.getUint16(first) === 0) return writeAscii(out, to, formatNumeric(bytes, view, at));
   let end = to;
   if (sign === NUMERIC_NEGATIVE) out[end++] = 0x2d;
-  let index = 0;
-  const wholeStart = end;
-  for (; index <= weight; index++) {
-    if (end > wholeStart) {
-      writePadded(out, end, digitAt(index), 4);
-      end += 4;
-    } else if (digitAt(index) > 0) end = writeUnsigned(out, end, digitAt(index));
+  // What is in front of the point; digits that are not on the wire are zeros.
+  if (weight < 0 || digits === 0) out[end++] = 0x30;
+  else {
+    end = writeSmall(out, end, view.getUint16(first));
+    for (let index = 1; index <= weight; index++) {
+      end = writeFour(out, end, index < digits ? view.getUint16(first + 2 * index) : 0);
+    }
   }
-  if (end === wholeStart) out[end++] = 0x30;
   if (scale === 0) return end;
   out[end++] = 0x2e;
   const fractionEnd = end + scale;
-  for (index = weight + 1; end < fractionEnd; index++, end += 4) writePadded(out, end, digitAt(index), 4);
+  for (let index = weight + 1; end < fractionEnd; index++) {
+    end = writeFour(out, end, index >= 0 && index < digits ? view.getUint16(first + 2 * index) : 0);
+  }
   return fractionEnd;
 };

@@ -3,24 +3,21 @@
 // {tsvector,tsquery}.c. tsvector: int32 count, {lexeme, 0, uint16 positions, {uint16 weight and position}*}*. tsquery:
 // int32 count, then the items in prefix order, right operand first: uint8 1 (lexeme), uint8 weights, uint8 prefix, lexeme,
 // 0; or uint8 2 (operator), uint8 which, for a phrase uint16 distance.
+import { writeSmall } from "./digits.ts";
 import { malformed } from "./family.ts";
-import {
-  makeTextFamily,
-  type TextFamily,
-  WireBuilder,
-  writeAscii,
-  writeDoubled,
-  writeUnsigned,
-} from "./text-family.ts";
+import { makeTextFamily, type TextFamily, WireBuilder, writeAscii, writeDoubled } from "./text-family.ts";
 import { parseQuery } from "./text-search-parse.ts";
 
 const QUOTE = 0x27;
 const COLON = 0x3a;
 const COMMA = 0x2c;
 const SPACE = 0x20;
+const OPEN = 0x28;
+const CLOSE = 0x29;
 const ITEM_LEXEME = 1;
 const ITEM_OPERATOR = 2;
 const NOT = 1;
+const AND = 2;
 const PHRASE = 4;
 /** tsearch_op_priority, by operator: !, &, |, <->. */
 const priorities = [0, 4, 2, 1, 3];
@@ -52,14 +49,14 @@ export const tsvectorFamily: TextFamily = makeTextFamily(
       let next = at + 4;
       for (let k = 0; k < count; k++) {
         if (k > 0) out[end++] = SPACE;
-        const zero = bytes.indexOf(0, next);
+        const zero = zeroAt(bytes, next);
         end = writeQuoted(out, end, bytes, next, zero);
         const positions = view.getUint16(zero + 1);
         next = zero + 3;
         for (let p = 0; p < positions; p++, next += 2) {
           const entry = view.getUint16(next);
           out[end++] = p === 0 ? COLON : COMMA;
-          end = writeUnsigned(out, end, entry & 0x3fff);
+          end = writeSmall(out, end, entry & 0x3fff);
           if (entry > 0x3fff) out[end++] = 0x44 - (entry >> 14); // C, B, A
         }
       }
@@ -100,24 +97,49 @@ export const tsqueryFamily: TextFamily = makeTextFamily(
       const count = length >= 4 ? view.getInt32(at) : -1;
       // An item takes two bytes at least.
       if (!(count >= 0 && count * 2 <= length)) throw malformed("tsquery", at - 4, `${count} items in ${length} bytes`);
-      const end = checkItems(bytes, at, at + length, count);
+      const end = readItems(bytes, at, at + length, count);
       if (end !== at + length) throw malformed("tsquery", at - 4, "there are bytes behind its last item");
       // Quotes, blanks and parentheses around every item, its flags and distance; every byte may be doubled.
       return 2 * length + 24 * count;
     },
-    write: (out, to, bytes, view, at) => (view.getInt32(at) === 0 ? to : writeItems(out, to, bytes, view, at + 4)),
+    write: (out, to, bytes, view, at, length) => {
+      const count = view.getInt32(at);
+      if (count === 0) return to;
+      // It was measured, and mostly as the last one.
+      if (items.value !== at) readItems(bytes, at, at + length, count);
+      items.value = -1;
+      return writeItems(out, to, bytes, view);
+    },
   },
   parseQuery,
 );
 
-/** Checks `count` items that are one tree, and gives the end of their bytes. */
-function checkItems(bytes: Uint8Array, value: number, end: number, count: number): number {
+/** The items of the value that was read last, in the order of the wire. Reused by the next one. */
+const items = {
+  value: -1,
+  starts: new Int32Array(64),
+  /** Where a lexeme's zero byte is. */
+  zeros: new Int32Array(64),
+  /** Items of the tree that starts with this one. */
+  sizes: new Int32Array(64),
+};
+
+/** Reads `count` items, which must be one tree, and gives the end of their bytes. */
+function readItems(bytes: Uint8Array, value: number, end: number, count: number): number {
+  if (items.starts.length < count) {
+    for (const each of ["starts", "zeros", "sizes"] as const) items[each] = new Int32Array(2 * count);
+  }
+  items.value = value;
+  const { starts, zeros, sizes } = items;
   let at = value + 4;
   let missing = count > 0 ? 1 : 0;
   for (let k = 0; k < count; k++) {
     if (missing === 0) throw malformed("tsquery", value - 4, `it ends at item ${k} of ${count}`);
+    starts[k] = at;
     if (at + 4 <= end && bytes[at] === ITEM_LEXEME && bytes[at + 1]! <= 15 && bytes[at + 2]! <= 1) {
-      at = endOfText("tsquery", bytes, value, at + 3, end) + 1;
+      const zero = endOfText("tsquery", bytes, value, at + 3, end);
+      zeros[k] = zero;
+      at = zero + 1;
       missing--;
       continue;
     }
@@ -129,66 +151,93 @@ function checkItems(bytes: Uint8Array, value: number, end: number, count: number
     if (operator !== NOT) missing++;
   }
   if (missing > 0) throw malformed("tsquery", value - 4, "an operand is missing");
+  for (let k = count - 1; k >= 0; k--) {
+    const start = starts[k]!;
+    if (bytes[start] === ITEM_LEXEME) sizes[k] = 1;
+    else {
+      const first = sizes[k + 1]!;
+      sizes[k] = 1 + first + (bytes[start + 1] === NOT ? 0 : sizes[k + 1 + first]!);
+    }
+  }
   return at;
 }
 
-/** What is still to be written: an item of some place in the tree, or a text. */
-type Waiting = string | { readonly at: number; readonly parentPriority: number; readonly rightOfPhrase: boolean };
+/** What is still to be written, three numbers each: an item's index, its parent's priority, and what of it. */
+let waiting = new Int32Array(3 * 64);
+const OPERAND = 0;
+/** Its parent is a phrase operator, which it is the right operand of. */
+const PHRASE_OPERAND = 1;
+/** The text of the operator, between its operands. */
+const BETWEEN = 2;
+const CLOSING = 3;
 
-/** infix() of tsquery.c, without its recursion. */
-function writeItems(out: Uint8Array, to: number, bytes: Uint8Array, view: DataView, first: number): number {
-  const waiting: Waiting[] = [{ at: first, parentPriority: -1, rightOfPhrase: false }];
+function put(depth: number, index: number, parentPriority: number, what: number): number {
+  if (3 * depth === waiting.length) {
+    const grown = new Int32Array(waiting.length * 2);
+    grown.set(waiting);
+    waiting = grown;
+  }
+  waiting[3 * depth] = index;
+  waiting[3 * depth + 1] = parentPriority;
+  waiting[3 * depth + 2] = what;
+  return depth + 1;
+}
+
+/** infix() of tsquery.c on the items that were read, without its recursion. */
+function writeItems(out: Uint8Array, to: number, bytes: Uint8Array, view: DataView): number {
+  const { starts, zeros, sizes } = items;
+  let depth = put(0, 0, -1, OPERAND);
   let end = to;
-  for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
-    if (typeof next === "string") {
-      end = writeAscii(out, end, next);
-      continue;
-    }
-    const { at, parentPriority, rightOfPhrase } = next;
-    if (bytes[at] === ITEM_LEXEME) {
-      end = writeQuoted(out, end, bytes, at + 3, bytes.indexOf(0, at + 3));
-      end = writeFlags(out, end, bytes[at + 1]!, bytes[at + 2] === 1);
+  while (depth > 0) {
+    depth--;
+    const index = waiting[3 * depth]!;
+    const parentPriority = waiting[3 * depth + 1]!;
+    const what = waiting[3 * depth + 2]!;
+    const at = starts[index]!;
+    if (what === CLOSING) {
+      out[end] = SPACE;
+      out[end + 1] = CLOSE;
+      end += 2;
       continue;
     }
     const operator = bytes[at + 1]!;
+    if (what === BETWEEN) {
+      end = writeOperator(out, end, operator, view, at);
+      continue;
+    }
+    if (bytes[at] === ITEM_LEXEME) {
+      end = writeQuoted(out, end, bytes, at + 3, zeros[index]!);
+      end = writeFlags(out, end, bytes[at + 1]!, bytes[at + 2] === 1);
+      continue;
+    }
     const priority = priorities[operator]!;
-    const parentheses = priority < parentPriority || (operator === PHRASE && rightOfPhrase);
-    if (parentheses) {
-      end = writeAscii(out, end, "( ");
-      waiting.push(" )");
+    if (priority < parentPriority || (operator === PHRASE && what === PHRASE_OPERAND)) {
+      out[end] = OPEN;
+      out[end + 1] = SPACE;
+      end += 2;
+      depth = put(depth, index, 0, CLOSING);
     }
     if (operator === NOT) {
       out[end++] = 0x21;
-      waiting.push({ at: at + 2, parentPriority: priority, rightOfPhrase: false });
+      depth = put(depth, index + 1, priority, OPERAND);
       continue;
     }
-    const right = at + (operator === PHRASE ? 4 : 2);
-    waiting.push(
-      { at: right, parentPriority: priority, rightOfPhrase: operator === PHRASE },
-      operatorText(operator, operator === PHRASE ? view.getUint16(at + 2) : 0),
-      { at: skipItem(bytes, right), parentPriority: priority, rightOfPhrase: false },
-    );
+    depth = put(depth, index + 1, priority, operator === PHRASE ? PHRASE_OPERAND : OPERAND);
+    depth = put(depth, index, 0, BETWEEN);
+    depth = put(depth, index + 1 + sizes[index + 1]!, priority, OPERAND);
   }
   return end;
 }
 
-function skipItem(bytes: Uint8Array, start: number): number {
-  let at = start;
-  for (let missing = 1; missing > 0; ) {
-    if (bytes[at] === ITEM_LEXEME) {
-      at = bytes.indexOf(0, at + 3) + 1;
-      missing--;
-    } else {
-      missing += bytes[at + 1] === NOT ? 0 : 1;
-      at += bytes[at + 1] === PHRASE ? 4 : 2;
-    }
+function writeOperator(out: Uint8Array, to: number, operator: number, view: DataView, at: number): number {
+  if (operator === PHRASE) {
+    const distance = view.getUint16(at + 2);
+    return writeAscii(out, to, distance === 1 ? " <-> " : ` <${distance}> `);
   }
-  return at;
-}
-
-function operatorText(operator: number, distance: number): string {
-  if (operator === PHRASE) return distance === 1 ? " <-> " : ` <${distance}> `;
-  return operator === 2 ? " & " : " | ";
+  out[to] = SPACE;
+  out[to + 1] = operator === AND ? 0x26 : 0x7c;
+  out[to + 2] = SPACE;
+  return to + 3;
 }
 
 function writeFlags(out: Uint8Array, to: number, weights: number, prefix: boolean): number {
@@ -205,6 +254,13 @@ function writeQuoted(out: Uint8Array, to: number, bytes: Uint8Array, from: numbe
   const end = writeDoubled(out, to + 1, bytes, from, zero, QUOTE);
   out[end] = QUOTE;
   return end + 1;
+}
+
+/** The place of the zero byte that ends a text that was checked; lexemes are too short for the native search. */
+function zeroAt(bytes: Uint8Array, from: number): number {
+  let at = from;
+  while (bytes[at] !== 0) at++;
+  return at;
 }
 
 /** The place of the zero byte that ends a text, before `end`. */

@@ -1,9 +1,10 @@
 // timetz: a STRING with its offset.
 // Wire format: timetz_send in https://github.com/postgres/postgres/blob/master/src/backend/utils/adt/date.c: int64
 // microseconds of the day, int32 seconds west of UTC.
-import { clockMicroseconds, timeMicroseconds, US_OF_DAY, writeTime } from "./date-time.ts";
+import { clockMicroseconds, timeMicroseconds, US_OF_DAY } from "./date-time.ts";
+import { writeTime, writeTwo } from "./digits.ts";
 import { malformed } from "./family.ts";
-import { makeTextFamily, type TextFamily, WireBuilder, writePadded } from "./text-family.ts";
+import { makeTextFamily, type TextFamily, WireBuilder } from "./text-family.ts";
 
 /** The longest text: `23:59:59.999999+15:59:59`. */
 const TEXT_BYTES = 24;
@@ -14,6 +15,7 @@ const COLON = 0x3a;
 export const timetzFamily: TextFamily = makeTextFamily(
   "timetz",
   {
+    plain: true,
     measure: (_bytes, view, at, length) => {
       if (length !== 12) throw malformed("timetz", at - 4, `${length} bytes`);
       const microseconds = timeMicroseconds(view, at);
@@ -24,21 +26,21 @@ export const timetzFamily: TextFamily = makeTextFamily(
       return TEXT_BYTES;
     },
     write: (out, to, _bytes, view, at) => {
-      let end = to + writeTime(out, to, timeMicroseconds(view, at));
+      const microseconds = timeMicroseconds(view, at);
+      const seconds = Math.floor(microseconds / 1_000_000) | 0;
+      let end = writeTime(out, to, seconds, (microseconds - seconds * 1_000_000) | 0);
       const west = view.getInt32(at + 8);
       const offset = west < 0 ? -west : west;
       const minutes = (offset / 60) | 0;
       out[end] = west > 0 ? 0x2d : 0x2b;
-      writePadded(out, end + 1, (minutes / 60) | 0, 2);
-      end += 3;
-      if (offset % 3600 === 0) return end;
+      const hours = (minutes / 60) | 0;
+      end = writeTwo(out, end + 1, hours);
+      if (offset === hours * 3600) return end;
       out[end] = COLON;
-      writePadded(out, end + 1, minutes % 60, 2);
-      end += 3;
-      if (offset % 60 === 0) return end;
+      end = writeTwo(out, end + 1, minutes - hours * 60);
+      if (offset === minutes * 60) return end;
       out[end] = COLON;
-      writePadded(out, end + 1, offset % 60, 2);
-      return end + 3;
+      return writeTwo(out, end + 1, offset - minutes * 60);
     },
   },
   (text) => {

@@ -1,7 +1,8 @@
 // int2vector and oidvector of the catalogs: arrays on the wire, but with a text of their own, which their STRING has.
 // Wire format: array_send; one dimension that counts from 0, also when it is empty, and no NULLs.
+import { writeUnsigned } from "./digits.ts";
 import { malformed } from "./family.ts";
-import { makeTextFamily, type TextFamily, WireBuilder, writeAscii, writeUnsigned } from "./text-family.ts";
+import { makeTextFamily, type TextFamily, WireBuilder, writeAscii } from "./text-family.ts";
 
 const HEADER_BYTES = 20;
 const SPACE = 0x20;
