@@ -3,6 +3,7 @@
 // what the next call needs to find the rest.
 import type { Client } from "pg";
 import { PgFloError } from "../base/errors.ts";
+import { failpoint } from "../base/failpoints.ts";
 import { escapeControls } from "../base/log.ts";
 import { METADATA_SCHEMA } from "../base/metadata-schema.ts";
 import type { Config } from "../config/config.ts";
@@ -174,16 +175,20 @@ async function removeAll(
 ): Promise<Removed> {
   // A worker that is cut off must find nothing to go on with; otherwise the slot goes first, for it keeps WAL.
   const early = force && source ? await dropGroup(metadata, config.group) : null;
+  if (early) failpoint("drop.metadata-first");
   const slots: string[] = [];
   let publications: readonly string[] = [];
   if (source && survey.source) {
     for (const slot of survey.source.slots) {
       if (await (force ? dropSlotByForce(source, slot) : dropSlot(source, slot))) slots.push(slot);
+      failpoint("drop.slot-dropped");
     }
     // Not before the slot: what reads it would meet a publication that is missing.
     publications = await dropPublications(source, config.group);
+    failpoint("drop.publications-dropped");
   }
   const dropped = early ?? (await dropGroup(metadata, config.group));
+  failpoint("drop.metadata-dropped");
   const files = survey.fileCount === null ? null : await removeFiles(config);
   return { slots, publications, metadata: dropped, files };
 }
@@ -209,7 +214,10 @@ async function removeFiles(config: Config): Promise<number> {
   // Listed first: removing the last file of a folder removes the folder under the listing.
   const paths: string[] = [];
   for await (const path of filesOf(storage, config.group)) paths.push(path);
-  for (const path of paths) await storage.remove(path);
+  for (const path of paths) {
+    await storage.remove(path);
+    failpoint("drop.file-removed");
+  }
   return paths.length;
 }
 

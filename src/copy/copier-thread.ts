@@ -3,6 +3,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 
 import { PgFloError } from "../base/errors.ts";
+import { failpoint } from "../base/failpoints.ts";
 import { lsn } from "../base/lsn.ts";
 import { takeBytesAsTheyAre } from "../postgres/client-encoding.ts";
 import { connect } from "../postgres/connect.ts";
@@ -41,6 +42,7 @@ async function openInSnapshot(): Promise<RawConnection> {
       cause: error,
     });
   }
+  failpoint("copy.snapshot-imported");
   return connection;
 }
 

@@ -2,6 +2,7 @@
 import { randomBytes } from "node:crypto";
 
 import { PgFloError } from "../base/errors.ts";
+import { failpoint } from "../base/failpoints.ts";
 import type { Lsn } from "../base/lsn.ts";
 import { quoteIdentifier } from "../postgres/quote.ts";
 import type { RawConnection } from "../postgres/raw-connection.ts";
@@ -87,6 +88,7 @@ export async function copyRange(
     });
     if (!decoder.complete)
       throw new PgFloError("PROTOCOL_VIOLATION", `${rangeName(range)}, COPY, ended without its end`);
+    failpoint("copy.range-read");
   } catch (error) {
     await output.abort();
     throw error;
@@ -202,6 +204,7 @@ class RangeOutput {
     const facts = { kind: "copy", schemaVersion, lsnStart: snapshotLsn, lsnEnd: snapshotLsn, columns } as const;
     const file = this.#file!;
     this.#finished.push(await file.finish(facts));
+    failpoint("copy.file-durable");
     this.#file = null;
   }
 }

@@ -5,6 +5,7 @@
 // A worker must not delete its files on "fenced": an earlier try of the same commit may have succeeded. What no
 // manifest lists is an orphan and is removed by age.
 import { PgFloError } from "../base/errors.ts";
+import { failpoint } from "../base/failpoints.ts";
 import type { Lsn } from "../base/lsn.ts";
 import { filesParameter, filesRecord, type NewFile } from "./files.ts";
 import { addedSql, type InexactColumns, inexactCount } from "./inexact-columns.ts";
@@ -127,6 +128,7 @@ export async function commitBatch(db: Queryable, batch: Batch): Promise<BatchCom
         `commit batch ${batch.batch}, ${committed.belowCut} begins before the table's cut`,
       );
     }
+    failpoint("batch.in-commit");
     return { result: "committed", refusedPaths: committed.refused };
   });
 }

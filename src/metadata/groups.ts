@@ -1,6 +1,7 @@
 // A group: one pipeline from one source database to one storage. Owns the rows of _pg_flo.groups, and the end of
 // everything else of a group. It refuses to let one name stand for two sources or two storages.
 import { PgFloError } from "../base/errors.ts";
+import { failpoint } from "../base/failpoints.ts";
 import { metadataColumns } from "./columns.ts";
 import { checkMetadata } from "./migrations.ts";
 import { type Queryable, row, rows, sqlStateOf, transaction } from "./queryable.ts";
@@ -84,6 +85,7 @@ export async function dropGroup(db: Queryable, name: string): Promise<DroppedGro
     const others = await anyRow(transaction, tables, "<>", name);
     const schemaDropped = tables.length > 0 && !others && (await dropSchema(transaction, tables));
     if (existed && !schemaDropped) await deleteRows(transaction, tables, name);
+    failpoint("drop.in-metadata");
     return { existed, schemaDropped };
   });
 }

@@ -5,6 +5,7 @@ import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { PgFloError } from "../base/errors.ts";
+import { failpoint } from "../base/failpoints.ts";
 import { metadataColumns } from "./columns.ts";
 import { type Queryable, row, rows, transaction } from "./queryable.ts";
 
@@ -61,6 +62,7 @@ export async function openMetadata(db: Queryable, migrations: readonly Migration
     await transaction(db, (transaction) => migrate(transaction, migrations), {
       lockTimeoutMs: migrationLockTimeoutMs,
     });
+    failpoint("migration.committed");
   }
   await verifyColumns(db);
 }
@@ -98,6 +100,7 @@ async function migrate(db: Queryable, migrations: readonly Migration[]): Promise
       migration.name,
       migration.checksum,
     ]);
+    failpoint("migration.applied");
   }
 }
 

@@ -1,6 +1,7 @@
 // Copy ranges: spans of heap blocks, the unit of copying and of resuming. A range is done when its files are in the
 // manifest, in the same transaction. It refuses a result from a worker whose range another one took meanwhile.
 import { PgFloError } from "../base/errors.ts";
+import { failpoint } from "../base/failpoints.ts";
 import type { TableMode } from "../config/config.ts";
 import { filesParameter, filesRecord, type NewFile } from "./files.ts";
 import { addedSql, type InexactColumns, inexactCount } from "./inexact-columns.ts";
@@ -154,6 +155,7 @@ export async function completeRange(db: Queryable, result: RangeResult): Promise
         : { result: "fenced" };
     }
     await addCopyFiles(transaction, result, table);
+    failpoint("copy.in-range-commit");
     const counted = await addCounters(transaction, result);
     if (counted.ranges_done !== counted.ranges_total) return { result: "done", tableState: table.state };
     return { result: "done", tableState: await finishTable(transaction, result.range.tableId, table) };

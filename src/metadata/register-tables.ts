@@ -2,6 +2,7 @@
 // they take turns by the lock on the group's row, and all but the first find nothing to do.
 // It refuses to overwrite columns or an identity that files were written with: it tells them as `changed`.
 import { PgFloError } from "../base/errors.ts";
+import { failpoint } from "../base/failpoints.ts";
 import type { TableMode } from "../config/config.ts";
 import type { ReplicaIdentity } from "../postgres/catalog.ts";
 import { equalParts, sameParts } from "../postgres/type-parts.ts";
@@ -59,6 +60,7 @@ export async function registerTables(
     const anew = await beginAnew(transaction, group, ids(plan.restarted), "copyAgain");
     await storeDefinitions(transaction, [...plan.configuredAgain, ...plan.restarted, ...plan.refreshed]);
     await storeParts(transaction, plan.extended);
+    failpoint("tables.in-registration");
     const tables = await readTables(transaction, group);
     return {
       tables,

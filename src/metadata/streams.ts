@@ -2,6 +2,7 @@
 // epoch, and every write of an owner is bound to (owner, epoch): that fences out a worker that was replaced but does
 // not know it yet. It refuses to move a position backward.
 import { PgFloError } from "../base/errors.ts";
+import { failpoint } from "../base/failpoints.ts";
 import { type Lsn, lsn } from "../base/lsn.ts";
 import { type Queryable, row, rows, transaction } from "./queryable.ts";
 import { legalFrom, next } from "./table-state.ts";
@@ -177,6 +178,7 @@ export async function activateStream(db: Queryable, fence: StreamFence, consiste
       fence.group,
       fence.stream,
     ]);
+    failpoint("slot.in-activation");
     return { result: "activated", position, tableIds };
   });
 }
@@ -219,6 +221,7 @@ export async function takeCutInside(
     fence.stream,
     cut.tableIds,
   ]);
+  failpoint("cut.in-commit");
   return true;
 }
 

@@ -2,6 +2,7 @@
 // A table's generation grows whenever it begins anew (copied again, configured again, recreated at the source): what
 // was written for an older generation never enters the manifest.
 import type { ErrorCode } from "../base/errors.ts";
+import { failpoint } from "../base/failpoints.ts";
 import { type Lsn, lsn } from "../base/lsn.ts";
 import type { TableMode } from "../config/config.ts";
 import type { ReplicaIdentity, SourceColumn } from "../postgres/catalog.ts";
@@ -133,10 +134,12 @@ export async function setTableError(
  * its error is cleared. Gives the paths of the files, for the caller to delete; null when it is removed or unknown.
  */
 export async function copyAgain(db: Queryable, group: string, tableId: number): Promise<string[] | null> {
-  return transaction(db, async (transaction) => {
+  const paths = await transaction(db, async (transaction) => {
     const reset = await beginAnew(transaction, group, [tableId], "copyAgain");
     return reset.tableIds.length === 0 ? null : reset.paths;
   });
+  failpoint("table.begun-anew");
+  return paths;
 }
 
 /**

@@ -4,6 +4,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import pg, { type ClientBase } from "pg";
 import { PgFloError } from "../base/errors.ts";
+import { failpoint } from "../base/failpoints.ts";
 import { type CatalogTable, readCatalogInside } from "./catalog.ts";
 import { sqlState, toPgFloError } from "./pg-error.ts";
 import {
@@ -48,10 +49,12 @@ export async function syncPublications(client: ClientBase, options: SyncOptions)
   const names = publicationNames(options.group, options.stream);
   const subject = `publications of group ${options.group}`;
   await transaction(client, options.group, subject, () => ensurePublications(client, names, options));
+  failpoint("publication.created");
   const changes: PublicationChange[] = [];
   for (;;) {
     const done = await transaction(client, options.group, subject, () => changeSomeTables(client, names, options));
     if (done.length === 0) return mergeChanges(changes);
+    failpoint("publication.altered");
     changes.push(...done);
   }
 }
@@ -98,6 +101,7 @@ async function changeSomeTables(
   for (const statement of statements) await client.query(statement);
   // The tables are locked against ALTER TABLE now: what we knew of their identities must still be so.
   if (statements.length > 0) await refuseChangedIdentities(client, changes, options.tables);
+  failpoint("publication.altering");
   return statements.length === 0 ? [] : changes;
 }
 

@@ -1,10 +1,12 @@
 // Files in a folder. A file is written under a temporary name beside its own, synced, renamed and its folders synced:
 // whoever sees it sees it whole, also after a power failure. What a crash leaves is a `.tmp-…` file, which `list` shows,
 // so that the sweep of orphans finds it; readers that look for *.parquet never do.
+
 import { randomUUID } from "node:crypto";
 import { type FileHandle, mkdir, open, opendir, readFile, rename, rmdir, stat, unlink } from "node:fs/promises";
 import { dirname, join, relative, resolve, sep } from "node:path";
 import { crc32 } from "node:zlib";
+import { failpoint } from "../base/failpoints.ts";
 import type { FileSink, Storage, StoredEntry, StoredFile } from "./storage.ts";
 import { errorCode, storageError } from "./storage-error.ts";
 
@@ -91,9 +93,11 @@ class LocalFile implements FileSink {
     try {
       // A failed sync is final: the kernel may have dropped the pages, and a second sync would say nothing about them.
       await this.#handle!.sync();
+      failpoint("file.synced");
       await this.#close();
       await rename(this.#temporary, this.#target);
       this.#state = "renamed";
+      failpoint("file.renamed");
       await this.#folders.makeDurable(dirname(this.#target));
     } catch (error) {
       throw storageError("finish", this.#target, error);

@@ -1,6 +1,7 @@
 // The open batch of a stream: whole transactions, one file per table, durable at once or not at all.
 // It encodes and finishes files; committing them to the manifest is the stream's.
 import { PgFloError } from "../base/errors.ts";
+import { failpoint } from "../base/failpoints.ts";
 import type { Lsn } from "../base/lsn.ts";
 import { streamFilePath } from "../storage/paths.ts";
 import type { Storage } from "../storage/storage.ts";
@@ -111,6 +112,7 @@ export class Batch implements ConsolidatedRows {
         if (wait) await wait;
       }
       batch.rows.count = 0;
+      failpoint("batch.encoded");
       if (this.#openColumns > MAX_OPEN_COLUMNS) await this.#finishInTurn(batch);
     }
     this.pendingRows = 0;
@@ -195,9 +197,10 @@ export class Batch implements ConsolidatedRows {
       lsnEnd,
       columns: table.columns,
     } as const;
-    const finished = encoder.file
-      .finish(facts)
-      .then((file) => ({ ...file, table, lsnStart, lsnEnd, inexact: encoder.inexactCounts }));
+    const finished = encoder.file.finish(facts).then((file) => {
+      failpoint("batch.file-durable");
+      return { ...file, table, lsnStart, lsnEnd, inexact: encoder.inexactCounts };
+    });
     this.#finished.push(finished);
     this.#finishing.add(finished);
     const done = () => this.#finishing.delete(finished);

@@ -13,6 +13,7 @@
 // told by a LEAVE in the one and an ARRIVE in the other, which has the whole image. The part in which it ends tells
 // where it came from (`_old_`), or takes that out when it is not there to the end. So a row that left its origin needs
 // no word there, and one that left from another place than its origin needs a DELETE of that.
+import { failpoint } from "../base/failpoints.ts";
 import type { StreamRelation } from "./stream-table.ts";
 import {
   OPERATION_ARRIVE,
@@ -79,6 +80,7 @@ export class Consolidator {
       else this.#passOn(store, change, relation, output);
     }
     this.#emit(store, output);
+    failpoint("consolidate.done");
   }
 
   // A single truncate per table counts: the last one.

@@ -1,6 +1,7 @@
 // Closed batches on their way: files finished, then the manifest and the position at once, in the order in which they
 // were closed; then the slot is confirmed. The next batch fills meanwhile.
 import { PgFloError } from "../base/errors.ts";
+import { failpoint } from "../base/failpoints.ts";
 import type { Lsn } from "../base/lsn.ts";
 import type { Arena } from "./arena.ts";
 import type { Batch } from "./batch.ts";
@@ -86,7 +87,11 @@ export class DurableBatches {
   #follow(work: Promise<void>, position: Lsn): Promise<void> {
     this.#closingCount++;
     this.#closing = work
-      .then(() => this.#options.durable(position))
+      .then(() => {
+        failpoint("batch.before-confirm");
+        this.#options.durable(position);
+        failpoint("batch.confirmed");
+      })
       .finally(() => {
         this.#closingCount--;
       });
@@ -97,10 +102,12 @@ export class DurableBatches {
   async #makeDurable({ batch, arena, number, position, cut }: ClosedBatch, before: Promise<void>): Promise<void> {
     let asked = false;
     try {
+      failpoint("batch.closed");
       this.#encodingCount++;
       await batch.encodePending(arena).finally(() => this.#encodingCount--);
       this.#options.encoded(arena);
       const files = await batch.finish();
+      failpoint("batch.files-durable");
       for (const [table, error] of batch.failedTables) this.tableFailed(table, error);
       await before;
       await this.#failures;

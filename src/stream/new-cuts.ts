@@ -1,6 +1,7 @@
 // Cuts of tables that came later: awaited while their slot is created, then taken over between two transactions,
 // together with the changes that were held for them.
 import { PgFloError } from "../base/errors.ts";
+import { failpoint } from "../base/failpoints.ts";
 import type { Lsn } from "../base/lsn.ts";
 import type { Batch } from "./batch.ts";
 import type { ChangeReader } from "./change-reader.ts";
@@ -93,6 +94,7 @@ export class NewCuts {
     const { batch, position } = this.#taker.separate();
     const finish = () => {
       const { durable, reader } = this.#taker;
+      failpoint("cut.held-put");
       durable.finish(batch, reader.heldArena, position, { tables, lsn: cut }).then(newCut.resolve, newCut.reject);
     };
     const held = this.#taker.reader.takeHeld();

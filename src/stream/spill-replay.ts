@@ -1,4 +1,5 @@
 // Reads a spilled transaction back in pieces that fit into memory, each complete for its identities.
+import { failpoint } from "../base/failpoints.ts";
 import type { Arena } from "./arena.ts";
 import type { SpillBlock } from "./spill-file.ts";
 import { RecordGroups, SpillParts } from "./spill-parts.ts";
@@ -76,6 +77,7 @@ class SpillReplay {
     const split = await SpillParts.create(folder, partBits, parts.level + 1);
     try {
       await this.#split(parts, part, split);
+      failpoint("spill.split");
       for (let inner = 0; inner < split.plain; inner++) yield* this.#part(split, inner);
     } finally {
       await split.close();
@@ -95,6 +97,7 @@ class SpillReplay {
         this.#store.place(record.operation, relation, newTuple, oldTuple, record.sequence);
       }
     }
+    failpoint("spill.part-loaded");
   }
 
   /** Block by block: a part that is too large is not read at once. */

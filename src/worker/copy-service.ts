@@ -3,6 +3,7 @@
 import { randomBytes } from "node:crypto";
 import type { ClientBase } from "pg";
 import { PgFloError } from "../base/errors.ts";
+import { failpoint } from "../base/failpoints.ts";
 import { errorFacts, type Log } from "../base/log.ts";
 import { formatLsn, type Lsn } from "../base/lsn.ts";
 import { runService } from "../base/service.ts";
@@ -105,11 +106,14 @@ export class CopyService {
     );
     const stream = streamed.size > 0 ? await this.#options.stream.running(signal) : null;
     const awaited = stream?.awaitCut(streamed) ?? [];
+    failpoint("cut.awaited");
     log.info("creating a snapshot, which waits for the transactions that run now", { tables: waiting.length });
     const name = `pg_flo_${config.group}_copy_${randomBytes(3).toString("hex")}`;
     const snapshot = await snapshotOfNewSlot(config, { name, temporary: true }, signal);
     try {
+      failpoint("cut.slot-created");
       await stream?.cutTaken(awaited, snapshot.lsn);
+      failpoint("cut.stored");
       const copyOnly = pending.filter((table) => table.stream === null).map((table) => table.tableId);
       await this.#cutCopyOnly(copyOnly, snapshot.lsn);
       return snapshot;
@@ -121,7 +125,9 @@ export class CopyService {
 
   async #cutCopyOnly(tableIds: readonly number[], lsn: Lsn): Promise<void> {
     const { config, db } = this.#options;
-    if (tableIds.length > 0) await takeCut(db, { group: config.group, fence: null, tableIds, lsn });
+    if (tableIds.length === 0) return;
+    await takeCut(db, { group: config.group, fence: null, tableIds, lsn });
+    failpoint("cut.copy-only-stored");
   }
 
   /** Tables whose copy was begun under a snapshot that is gone: those that cannot go on under another begin anew. */
@@ -174,6 +180,7 @@ export class CopyService {
         const { tableId, generation } = table;
         const ranges = planHeaps(heaps, config.copy.fileSizeBytes);
         await planRanges(db, { tableId, generation, tableBlocks, ranges });
+        failpoint("copy.planned");
       }
     });
   }
@@ -213,6 +220,7 @@ export class CopyService {
             const range = await claimRange(db, claim);
             if (!range) return null;
             claimed.set(range.rangeId, range);
+            failpoint("copy.range-claimed");
             const table = byId.get(range.tableId)!;
             return toJob(range, table, tableConfig(config, table.schema, table.name));
           },
@@ -247,6 +255,7 @@ export class CopyService {
     const { db, log } = this.#options;
     const { tableId, generation } = range;
     const { schemaVersion } = job;
+    failpoint("copy.before-range-commit");
     const completion = await completeRange(db, {
       range,
       files: result.files.map(({ path, rowCount, sizeBytes, checksum }) => {
@@ -257,6 +266,7 @@ export class CopyService {
       sizeBytes: result.sizeBytes,
       inexactColumns: result.inexact,
     });
+    failpoint("copy.after-range-commit");
     this.figures.rangesDone++;
     if (completion.result === "done" && completion.tableState !== "copying") {
       log.info("table copied", { table: `${job.schema}.${job.table}`, state: completion.tableState });
@@ -278,6 +288,7 @@ export class CopyService {
     const failure = known ? error : new PgFloError("TABLE_FAILED", `table ${subject}, copy, ${error.message}`);
     log.error(failure.message, errorFacts(error));
     await setTableError(db, range, { code: failure.code, message: failure.message });
+    failpoint("copy.table-failing");
     await addEvent(db, config.group, { severity: "error", code: error.code, subject, message: failure.message });
     if (changed) this.#options.onTableChanged();
   }

@@ -1,6 +1,7 @@
 // What the group mirrors now: the config's wishes against the source's catalog, brought into the metadata.
 import type { ClientBase } from "pg";
 import { PgFloError } from "../base/errors.ts";
+import { failpoint } from "../base/failpoints.ts";
 import type { Log } from "../base/log.ts";
 import type { Config } from "../config/config.ts";
 import type { Queryable } from "../metadata/queryable.ts";
@@ -85,6 +86,7 @@ export async function register(
 ): Promise<readonly Table[]> {
   const wanted = wantedTables(discovery);
   let registration = await registerTables(db, config.group, wanted);
+  failpoint("tables.registered");
   await removeFiles(storage, registration);
   // A definition that changed and changed back is the registered one again, but the changes between were dropped.
   const stopped = registration.tables.filter(({ error }) => error?.code === "TABLE_CHANGED");

@@ -2,8 +2,10 @@
 import { hostname } from "node:os";
 import { systemClock } from "../base/clock.ts";
 import { PgFloError } from "../base/errors.ts";
+import { failpoint } from "../base/failpoints.ts";
 import type { Log } from "../base/log.ts";
 import { errorFacts } from "../base/log.ts";
+import { processLives } from "../base/process-lives.ts";
 import type { Queryable } from "../metadata/queryable.ts";
 import {
   cleanExpiredWorkers,
@@ -27,6 +29,7 @@ export async function joinGroup(db: Queryable, group: string, leaseMs: number, l
     if (!diedHere(worker)) continue;
     log.info("cleaned up after a worker that died on this host", { pid: worker.pid });
     await releaseWorker(db, worker.workerId);
+    failpoint("worker.dead-released");
   }
   return registerWorker(db, { group, host: hostname(), pid: process.pid });
 }
@@ -35,15 +38,6 @@ export async function joinGroup(db: Queryable, group: string, leaseMs: number, l
 function diedHere(worker: WorkerInfo): boolean {
   if (worker.host !== hostname()) return false;
   return worker.pid === process.pid || !processLives(worker.pid);
-}
-
-function processLives(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM"; // it lives, and belongs to another user
-  }
 }
 
 /** Renews the leases until the signal. A heartbeat that fails is repeated; one that says "you are dead" ends it. */
@@ -59,6 +53,7 @@ export async function keepLeases(
       const { alive } = await heartbeat(db, { ...worker, figures: figures() });
       if (!alive)
         throw new PgFloError("LEASE_LOST", `worker ${worker.workerId}, lease, another worker took it for dead`);
+      failpoint("lease.renewed");
     } catch (error) {
       if (!(error instanceof PgFloError) || error.action !== "retry" || error.code === "LEASE_LOST") throw error;
       worker.log.warn("heartbeat failed", errorFacts(error));

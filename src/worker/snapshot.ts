@@ -1,5 +1,6 @@
 // A snapshot that copying threads import: made by a slot's creation, held by a transaction of our own.
 
+import { failpoint } from "../base/failpoints.ts";
 import type { Lsn } from "../base/lsn.ts";
 import type { Config } from "../config/config.ts";
 import { applicationName, connect } from "../postgres/connect.ts";
@@ -29,6 +30,7 @@ export async function snapshotOfNewSlot(
   try {
     signal.throwIfAborted();
     const created = await replication.createSlot(slot.name, { temporary: slot.temporary, snapshot: "export" });
+    failpoint("snapshot.exported");
     return await holdSnapshot(config, created.snapshotName!, created.consistentPoint);
   } catch (error) {
     // Giving up takes the exported snapshot away from whoever is about to import it: that is no loss then.

@@ -1,6 +1,7 @@
 // Runs the stream of a worker: claims it, opens the slot, and binds what becomes durable to the lease's fence.
 // Each run is one connection; the service around it opens the next one with back-off.
 import { PgFloError } from "../base/errors.ts";
+import { failpoint } from "../base/failpoints.ts";
 import { errorFacts, type Log } from "../base/log.ts";
 import { formatLsn, type Lsn } from "../base/lsn.ts";
 import { runService } from "../base/service.ts";
@@ -84,6 +85,7 @@ export class StreamService {
     const claim = await claimStream(db, { group: config.group, stream: STREAM, workerId, leaseMs: config.leaseMs });
     if (!claim.taken) throw streamTaken(config.group, claim);
     const { stream, fence } = claim;
+    failpoint("stream.taken");
     await this.#checkSlot(fence, stream);
     const tables = streamTables(await readTables(db, config.group), types, config.schemas);
     const position = stream.position!;
@@ -131,6 +133,7 @@ export class StreamService {
     const reason = slotLostReason(state, position!);
     if (reason === null) return;
     await markStreamLost(db, fence);
+    failpoint("stream.marked-lost");
     throw slotLostError(slot, reason);
   }
 
@@ -168,8 +171,10 @@ export class StreamService {
       batch: async (number, position, files, cut) => {
         const batch = { ...fence, batch: number, position, ...batchContent(files, cut) };
         await persistAlways("commit of a batch", async () => {
+          failpoint("batch.before-commit");
           const outcome = await commitBatch(db, batch);
           if (outcome.result === "fenced") throw streamFenced(config.group);
+          failpoint("batch.after-commit");
           for (const path of outcome.refusedPaths) await storage.remove(path);
         });
         log.debug("batch committed", { batch: number, position: formatLsn(position), files: files.length });
@@ -177,6 +182,7 @@ export class StreamService {
       position: (batch, position) =>
         persist("commit of a position", async () => {
           if ((await movePosition(db, { ...fence, batch, position })) === "fenced") throw streamFenced(config.group);
+          failpoint("stream.position-moved");
         }),
       tableFailed: async (table, error) => {
         const changed = error.code === "TABLE_CHANGED";
@@ -188,6 +194,7 @@ export class StreamService {
         // Its changes are dropped: unless the error is stored, nobody would miss them behind the batch's position.
         await persistAlways("error of a table", async () => {
           await setTableError(db, table, { code: error.code, message });
+          failpoint("stream.table-failed");
           const severity = changed ? "warning" : "error";
           await addEvent(db, config.group, { severity, code: error.code, subject, message });
         });

@@ -4,6 +4,7 @@ import type { Pool } from "pg";
 import { systemClock } from "../base/clock.ts";
 import type { ConnectionConfig } from "../base/connection-config.ts";
 import { PgFloError } from "../base/errors.ts";
+import { failpoint } from "../base/failpoints.ts";
 import type { Log } from "../base/log.ts";
 import { formatLsn, type Lsn, parseLsn } from "../base/lsn.ts";
 import { runService } from "../base/service.ts";
@@ -22,6 +23,7 @@ import { openReplication } from "../postgres/replication.ts";
 import { dropSlot, readSlot, slotLostError, slotLostReason, slotName } from "../postgres/slot.ts";
 import { openStorage } from "../storage/open.ts";
 import type { Storage } from "../storage/storage.ts";
+import { removeLeftSpillFiles } from "../stream/spill-file.ts";
 import { type CopyFigures, CopyService } from "./copy-service.ts";
 import { binaryPossible, type Discovery, discover, refuseFindings, register, STREAM } from "./discovery.ts";
 import { joinGroup, keepLeases } from "./membership.ts";
@@ -55,6 +57,7 @@ export async function runWorker(options: WorkerOptions, signal: AbortSignal): Pr
   const { config, log } = options;
   const storage = openStorage(config.storage);
   await storage.probe();
+  await removeLeftSpillFiles(config.stream.spillFolder);
   // What cannot be reached at the start is told at once; later it is waited for.
   await (await connect(config.source, { applicationName: applicationName(config.group, "start") })).end();
   await using db = await openMetadataPool(config);
@@ -113,7 +116,9 @@ async function runSession(options: SessionOptions, signal: AbortSignal): Promise
     if (options.untilCaughtUp) options.start.mark ??= await writeMark(config);
     await openMetadata(db);
     await registerThisGroup(options);
+    failpoint("group.registered");
     workerId = await joinGroup(db, config.group, config.leaseMs, log);
+    failpoint("worker.joined");
     const publications = config.publication === undefined ? publicationNames(config.group, STREAM) : null;
     await ensureStream(db, {
       group: config.group,
@@ -121,8 +126,10 @@ async function runSession(options: SessionOptions, signal: AbortSignal): Promise
       slotName: slotName(config.group, STREAM),
       publications: publications ? [publications.all, publications.insert] : [config.publication!],
     });
+    failpoint("stream.registered");
     const claim = await claimStream(db, { group: config.group, stream: STREAM, workerId, leaseMs: config.leaseMs });
     if (!claim.taken) throw streamTaken(config.group, claim);
+    failpoint("stream.claimed");
     await register(db, config, discovery, storage, log);
     if (publications) {
       const { tables } = discovery.selection;
@@ -153,7 +160,9 @@ function sameDatabase(a: ConnectionConfig, b: ConnectionConfig): boolean {
 // A lease that cannot be given back runs out by itself; what ended the session matters more.
 async function releaseQuietly(db: Pool, workerId: string, log: Log): Promise<void> {
   try {
+    failpoint("worker.releasing");
     await releaseWorker(db, workerId);
+    failpoint("worker.released");
   } catch (error) {
     log.warn("the leases could not be released, they run out", { reason: error instanceof Error ? error.message : "" });
   }
@@ -180,11 +189,14 @@ async function createStreamSlot(
   signal: AbortSignal,
 ): Promise<HeldSnapshot> {
   await onSource(config, "drop an unfinished slot", (source) => dropSlot(source, slot));
+  failpoint("slot.unfinished-dropped");
   log.info("creating the replication slot, which waits for the transactions that run now", { slot });
   const snapshot = await snapshotOfNewSlot(config, { name: slot, temporary: false }, signal);
   try {
+    failpoint("slot.created");
     const activation = await activateStream(db, fence, snapshot.lsn);
     if (activation.result === "fenced") throw streamFenced(config.group);
+    failpoint("slot.activated");
   } catch (error) {
     await snapshot[Symbol.asyncDispose](); // a snapshot that nobody uses would hold back vacuum at the source
     throw error;
