@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
-import { readdir } from "node:fs/promises";
+import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { crc32 } from "node:zlib";
 import { makeTestFolder } from "../../test/support/folder.ts";
 import { PgFloError } from "../base/errors.ts";
-import { SpillFile } from "./spill-file.ts";
+import { removeLeftSpillFiles, SpillFile } from "./spill-file.ts";
 
 const bytes = Uint8Array.from({ length: 5000 }, (_, index) => index * 7);
 
@@ -25,6 +25,18 @@ test("blocks come back as they were written, and the folder never shows a file t
     assert.deepEqual(target.subarray(10), bytes.subarray(0, block.sizeBytes));
   }
   await file.close();
+});
+
+test("what a process left that ended while it made a file is removed, what lives or is no spill stays", async () => {
+  await using folder = await makeTestFolder();
+  const names = [`pg-flo-spill-${process.pid}-abc`, "pg-flo-spill-2147483647-abc", "pg-flo-spill-abc", "other"];
+  for (const name of names) {
+    await mkdir(join(folder.path, name));
+    await writeFile(join(folder.path, name, "file"), "");
+  }
+  await removeLeftSpillFiles(folder.path);
+  assert.deepEqual((await readdir(folder.path)).sort(), [names[0], "pg-flo-spill-abc", "other"].sort());
+  await removeLeftSpillFiles(join(folder.path, "nowhere"));
 });
 
 test("a block that is not what was written is an error that names the folder", async () => {

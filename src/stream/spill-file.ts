@@ -1,11 +1,14 @@
 // One file of spilled changes: blocks are appended, each is read back by where it lies, checked by its CRC.
 // The file has no name: it is removed from its folder as soon as it is open, so whatever ends the process, the system
-// gives its space back. Nobody else can open it.
+// gives its space back. Nobody else can open it. What a process leaves that ends in between, an empty file in a folder
+// with its number, is removed by the next start.
 import { randomUUID } from "node:crypto";
-import { type FileHandle, mkdtemp, open, rmdir, unlink } from "node:fs/promises";
+import { type FileHandle, mkdtemp, open, readdir, rm, rmdir, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { PgFloError } from "../base/errors.ts";
+import { failpoint } from "../base/failpoints.ts";
+import { processLives } from "../base/process-lives.ts";
 import { storageError } from "../storage/storage-error.ts";
 
 const FOLDER_PREFIX = "pg-flo-spill-";
@@ -31,10 +34,11 @@ export class SpillFile {
   /** In a private folder of its own below `folder`, which must be there. STORAGE_* names the folder. */
   static async create(folder: string): Promise<SpillFile> {
     try {
-      const own = await mkdtemp(join(folder, FOLDER_PREFIX)); // 0700
+      const own = await mkdtemp(join(folder, `${FOLDER_PREFIX}${process.pid}-`)); // 0700
       try {
         const path = join(own, randomUUID());
         const handle = await open(path, "wx+", 0o600);
+        failpoint("spill.named");
         await unlink(path);
         return new SpillFile(folder, handle);
       } finally {
@@ -57,6 +61,7 @@ export class SpillFile {
       throw spillError("write", this.#folder, error);
     }
     this.sizeBytes += bytes.length;
+    failpoint("spill.written");
     return position;
   }
 
@@ -82,6 +87,25 @@ export class SpillFile {
   /** Gives the space back. */
   async close(): Promise<void> {
     await this.#handle.close();
+    failpoint("spill.closed");
+  }
+}
+
+/**
+ * Removes what processes left that ended while they made a file. A folder of a process that lives is its own, and one
+ * that cannot be looked at is somebody else's: what is wrong with it shows when something is spilled.
+ */
+export async function removeLeftSpillFiles(folder: string): Promise<void> {
+  const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
+    if (["ENOENT", "EACCES", "ENOTDIR"].includes(error.code ?? "")) return [];
+    throw spillError("look", folder, error);
+  });
+  for (const name of names) {
+    const pid = Number(/^pg-flo-spill-(\d+)-/.exec(name)?.[1] ?? 0);
+    if (pid === 0 || processLives(pid)) continue;
+    await rm(join(folder, name), { recursive: true, force: true }).catch((error: NodeJS.ErrnoException) => {
+      if (!["EACCES", "EPERM"].includes(error.code ?? "")) throw spillError("remove what was left", folder, error);
+    });
   }
 }
 

@@ -1,0 +1,327 @@
+// One test for each failpoint, generated from the list in the code: a real worker is killed at that very point, started
+// again, and then every row of the mirror is compared with the source.
+import assert from "node:assert/strict";
+import { mkdir, readdir } from "node:fs/promises";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Client } from "pg";
+import { type Failpoint, failpoints } from "../../src/base/failpoints.ts";
+import { type FailpointRun, makeFailpointRun } from "../support/failpoint-run.ts";
+import { assertEqualToSource } from "../support/mirror-sql.ts";
+import { startPostgres, type TestDatabase, type TestServer } from "../support/postgres.ts";
+
+interface Scene {
+  readonly database: TestDatabase;
+  readonly client: Client;
+  readonly run: FailpointRun;
+  readonly name: Failpoint;
+  readonly nth: number;
+}
+
+/** Brings a worker to the failpoint; afterwards it is started again, unless it gives "compared". */
+type Play = (scene: Scene) => Promise<unknown>;
+
+const stages = ["fresh", "stream", "later", "spill", "drop"] as const;
+type Stage = (typeof stages)[number];
+
+interface Part {
+  /** `fresh`: nothing is there yet. Others go on with a pipeline that runs since the test before. */
+  readonly stage: Stage;
+  readonly play: Play;
+  readonly nth?: number;
+  /** YAML, for `fresh`. */
+  readonly schemas?: string;
+}
+
+const TABLES = ["t", "wide", "plain", "parted", "audit"];
+const SCHEMA = `
+  create table t (id int primary key, n int not null default 0, x text, large text);
+  alter table t alter large set storage external;
+  insert into t select n, 0, md5(n::text), case when n % 20 = 0 then repeat(md5(n::text), 90) end from generate_series(1, 300) n;
+  create table wide (a int not null, b text not null, c timestamptz default now(), primary key (a, b));
+  insert into wide select n, 'b' || n from generate_series(1, 300) n;
+  create table plain (n int);
+  insert into plain select generate_series(1, 50);
+  create table parted (id int primary key, x text) partition by range (id);
+  create table parted_low partition of parted for values from (minvalue) to (100);
+  create table parted_high partition of parted for values from (100) to (maxvalue);
+  insert into parted select n, 'p' from generate_series(1, 200) n;
+  create table audit (id int, x text);
+  alter table audit replica identity full;
+  insert into audit select n, 'audit' from generate_series(1, 20) n;`;
+
+/** A transaction of everything: key changes, chains, moves between partitions, untouched TOAST, rows taken and put. */
+async function write(client: Client, step: number): Promise<void> {
+  await client.query(`begin;
+    update t set n = n + 1 where id % 5 = ${step % 5};
+    update t set id = -id where id in (20, -20, ${step % 300}, ${-(step % 300)});
+    insert into t (id, x) values (${1000 + step}, 'new');
+    savepoint gone; delete from t; truncate wide; rollback to gone;
+    delete from wide where a = ${step % 300};
+    update wide set a = a + 1000, b = 'moved' where a = ${(step * 7) % 300};
+    insert into plain select ${step} from generate_series(1, 3);
+    update parted set id = case when id < 100 then id + 10000 else id - 10000 end where id % 7 = ${step % 7};
+    insert into audit values (${step}, 'one'), (${step}, 'one');
+    update audit set x = x || '!' where id = ${step - 1};
+    delete from audit where id = ${step - 2};
+    commit`);
+}
+
+let step = 1;
+/** Each batch has files of its own, which the comparison reads. */
+const WRITES_MOST = 8;
+
+async function writeWhile(client: Client, work: Promise<void>): Promise<void> {
+  let ended = false;
+  const watched = work.finally(() => {
+    ended = true;
+  });
+  const writing = (async () => {
+    for (let count = 0; !ended && count < WRITES_MOST; count++, await sleep(40)) await write(client, step++);
+  })();
+  await Promise.all([watched, writing]);
+}
+
+const atOnce: Play = ({ run, client, name, nth }) => writeWhile(client, run.killedAt(name, { nth }));
+
+const afterChanges: Play = async ({ run, client, name, nth }) => {
+  for (let k = 0; k < 3; k++) await write(client, step++);
+  await run.killedAt(name, { nth });
+};
+
+const idle: Play = ({ run, name, nth }) => run.killedAt(name, { nth });
+
+const withNewTable: Play = async ({ run, client, name, nth }) => {
+  await client.query(`drop table if exists newcomer; create table newcomer (id int primary key, x text);
+    insert into newcomer select n, 'before' from generate_series(1, 100) n`);
+  const changing = async () => {
+    for (let id = 1; id < 4; id++) {
+      await client.query(
+        `update newcomer set x = 'after', id = -id where id = ${id}; insert into newcomer values (${1000 + id}, 'new')`,
+      );
+    }
+  };
+  await writeWhile(client, run.killedAt(name, { nth, during: changing }));
+};
+
+const afterDeath: Play = async ({ run, client, name }) => {
+  await client.query(
+    `with dead as (insert into _pg_flo.workers (group_name, host, pid) values ($2, $1, 2147483647) returning worker_id)
+     update _pg_flo.streams set owner = worker_id, lease_until = now() + interval '1 hour' from dead`,
+    [hostname(), run.group],
+  );
+  await run.killedAt(name);
+};
+
+const slotLost: Play = async ({ run, client, name }) => {
+  await run.restart();
+  await client.query("select pg_drop_replication_slot(slot_name) from _pg_flo.streams");
+  await write(client, step++);
+  await run.killedAt(name);
+  await assert.rejects(run.restart(), { code: "SLOT_LOST" });
+  assert.equal((await run.run(["drop", "--yes", "--files"])).code, 0);
+};
+
+const definitionChanged: Play = async ({ run, client, name }) => {
+  await run.killedAt(name, {
+    args: ["replicate"],
+    during: async (worker) => {
+      await worker.saw(/streaming/);
+      await client.query(`alter table plain add column c${step} int default 7; insert into plain values (-1)`);
+      await write(client, step++);
+    },
+  });
+};
+
+const definitionChangedBefore: Play = async ({ run, client, name }) => {
+  await client.query(`alter table wide add column c${step} int default 7`);
+  await write(client, step++);
+  await run.killedAt(name);
+};
+
+const inexact: Play = async ({ database, run, client, name }) => {
+  await client.query("update wide set c = 'infinity' where a = 1");
+  await run.killedAt(name);
+  await assert.rejects(run.restart(), { code: "TABLE_FAILED" });
+  const { rows } = await client.query("select table_name from _pg_flo.tables where state = 'error'");
+  assert.deepEqual(rows, [{ table_name: "wide" }]);
+  await compare(database, run, ["t", "plain", "parted", "audit"]);
+  return "compared";
+};
+
+const unfinishedSlot: Play = async ({ run, name }) => {
+  await run.killedAt("slot.created");
+  await run.killedAt(name);
+};
+
+/** More than stream.memory, and more than its half in one row's changes. */
+const large: Play = async ({ run, client, name, nth }) => {
+  await client.query(`begin; update t set large = repeat('${step % 10}', 600000) where id = 21;
+    ${Array.from({ length: 30 }, (_, k) => `update t set n = n + 1, large = overlay(large placing '${k}' from 1) where id = 21;`).join("")}
+    update t set id = 1000000 + id where id = ${step++ + 30}; commit`);
+  await run.killedAt(name, { nth });
+  await run.restart();
+  assert.deepEqual(await readdir(join(run.folder, "spill")), []);
+};
+
+const dropped: Play = async ({ run, name, nth, database }) => {
+  await write(database.client, step++);
+  await run.killedAt(name, { nth, args: ["drop", "--yes", "--files"] });
+  assert.equal((await run.run(["drop", "--yes", "--files"])).code, 0);
+  assert.deepEqual(await readdir(run.root), []);
+};
+
+const droppedByForce: Play = async ({ run, name, database }) => {
+  await write(database.client, step++);
+  await run.killedAt(name, { args: ["drop", "--yes", "--files", "--force"] });
+  assert.equal((await run.run(["drop", "--yes", "--files", "--force"])).code, 0);
+  assert.deepEqual(await readdir(run.root), []);
+};
+
+const fresh = (nth = 1): Part => ({ stage: "fresh", play: atOnce, nth });
+const streamed = (nth = 1): Part => ({ stage: "stream", play: afterChanges, nth });
+const later = (nth = 1): Part => ({ stage: "later", play: withNewTable, nth });
+const spilled = (nth = 1): Part => ({ stage: "spill", play: large, nth });
+const drops = (play: Play = dropped, nth = 1): Part => ({ stage: "drop", play, nth });
+
+const parts: Readonly<Record<Failpoint, Part>> = {
+  "migration.applied": fresh(),
+  "migration.committed": fresh(),
+  "group.registered": fresh(),
+  "worker.joined": streamed(),
+  "worker.dead-released": { stage: "stream", play: afterDeath },
+  "stream.registered": fresh(),
+  "stream.claimed": streamed(),
+  "tables.in-registration": later(),
+  "tables.registered": fresh(),
+  "table.begun-anew": { stage: "stream", play: definitionChangedBefore },
+  "publication.created": fresh(),
+  "publication.altering": later(),
+  "publication.altered": later(),
+  "slot.unfinished-dropped": { stage: "fresh", play: unfinishedSlot },
+  "snapshot.exported": fresh(),
+  "slot.created": fresh(),
+  "slot.in-activation": fresh(),
+  "slot.activated": fresh(),
+  "cut.awaited": later(),
+  "cut.slot-created": later(),
+  "cut.held-put": later(),
+  "cut.in-commit": later(),
+  "cut.stored": later(),
+  "cut.copy-only-stored": {
+    stage: "fresh",
+    play: idle,
+    schemas: "{ public: { t: { mode: copy-only }, wide: {}, plain: {}, parted: {}, audit: {} } }",
+  },
+  "copy.planned": fresh(2),
+  "copy.range-claimed": fresh(2),
+  "copy.snapshot-imported": later(),
+  "copy.range-read": fresh(2),
+  "copy.file-durable": fresh(2),
+  "copy.before-range-commit": fresh(3),
+  "copy.in-range-commit": fresh(2),
+  "copy.after-range-commit": fresh(2),
+  "copy.table-failing": {
+    stage: "fresh",
+    play: inexact,
+    schemas: "{ public: { t: {}, wide: { on_inexact: error }, plain: {}, parted: {}, audit: {} } }",
+  },
+  "file.synced": streamed(2),
+  "file.renamed": streamed(3),
+  "stream.taken": streamed(),
+  "stream.marked-lost": { stage: "fresh", play: slotLost },
+  "stream.table-failed": { stage: "stream", play: definitionChanged },
+  "stream.position-moved": { stage: "stream", play: idle },
+  "consolidate.done": streamed(2),
+  "batch.encoded": streamed(2),
+  "batch.file-durable": streamed(2),
+  "batch.closed": streamed(),
+  "batch.files-durable": streamed(),
+  "batch.before-commit": streamed(),
+  "batch.in-commit": streamed(),
+  "batch.after-commit": streamed(),
+  "batch.before-confirm": streamed(),
+  "batch.confirmed": streamed(),
+  "spill.named": spilled(),
+  "spill.written": spilled(2),
+  "spill.part-loaded": spilled(),
+  "spill.split": spilled(),
+  "spill.closed": spilled(),
+  "lease.renewed": streamed(),
+  "worker.releasing": streamed(),
+  "worker.released": streamed(),
+  "drop.metadata-first": drops(droppedByForce),
+  "drop.in-metadata": drops(),
+  "drop.slot-dropped": drops(),
+  "drop.publications-dropped": drops(),
+  "drop.metadata-dropped": drops(),
+  "drop.file-removed": drops(dropped, 2),
+};
+
+let server: TestServer;
+before(async () => {
+  server = await startPostgres();
+});
+after(() => server[Symbol.asyncDispose]());
+
+async function compare(database: TestDatabase, run: FailpointRun, tables: readonly string[] = TABLES): Promise<void> {
+  const { rows } = await database.client.query("select to_regclass('newcomer') is not null as there");
+  const all = rows[0].there ? [...tables, "newcomer"] : tables;
+  await assertEqualToSource(
+    { source: database.client, root: run.root, group: run.group },
+    all.map((name) => ({ name })),
+  );
+}
+
+async function openStage(stage: Stage, schemas?: string): Promise<{ database: TestDatabase; run: FailpointRun }> {
+  const database = await server.createDatabase();
+  await database.client.query(SCHEMA);
+  const run = await makeFailpointRun({
+    source: database.config,
+    group: stage,
+    stream: "{ flush_interval: 100ms, memory: 16MB, spill_folder: spill }",
+    ...(schemas !== undefined && { schemas }),
+  });
+  await mkdir(join(run.folder, "spill"));
+  return { database, run };
+}
+
+async function playOn(stage: { database: TestDatabase; run: FailpointRun }, name: Failpoint): Promise<void> {
+  const { database, run } = stage;
+  const { play, nth = 1 } = parts[name];
+  if ((await play({ ...stage, client: database.client, name, nth })) === "compared") return;
+  if (parts[name].play !== idle) await write(database.client, step++);
+  await run.restart();
+  await compare(database, run);
+}
+
+/** So many tests go on with one pipeline: each leaves it more files to compare. */
+const TESTS_OF_A_PIPELINE = 6;
+
+describe("killed at a failpoint", { concurrency: 3 }, () => {
+  for (const stage of stages) {
+    const names = (Object.keys(failpoints) as Failpoint[]).filter((name) => parts[name].stage === stage);
+    describe(`stage ${stage}`, { concurrency: 1 }, () => {
+      let played = 0;
+      let running: Awaited<ReturnType<typeof openStage>> | null = null;
+      const close = async () => {
+        await running?.run[Symbol.asyncDispose]();
+        await running?.database[Symbol.asyncDispose]();
+        running = null;
+      };
+      after(close);
+      for (const name of names) {
+        test(`${name}: ${failpoints[name]}`, async () => {
+          if (stage === "fresh" || played++ % TESTS_OF_A_PIPELINE === 0) {
+            await close();
+            running = await openStage(stage, parts[name].schemas);
+            if (stage !== "fresh") await running.run.restart();
+          }
+          await playOn(running!, name);
+        });
+      }
+    });
+  }
+});
