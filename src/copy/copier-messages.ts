@@ -7,6 +7,8 @@ import type { PgType, SourceColumn } from "../postgres/catalog.ts";
 import type { TableFileResult } from "../types/table-file.ts";
 
 export interface CopierOptions {
+  /** Connections of this thread, which are numbered from 0. */
+  readonly connectionCount: number;
   readonly source: ConnectionConfig;
   readonly applicationName: string;
   readonly storage: StorageConfig;
@@ -51,14 +53,14 @@ export interface ErrorData {
   readonly facts: ErrorFacts;
 }
 
-export type ToCopier =
-  | { readonly kind: "job"; readonly job: CopyJob }
-  | { readonly kind: "end" }
-  | { readonly kind: "stop" };
+/** What one connection is told. */
+export type ToConnection = { readonly kind: "job"; readonly job: CopyJob } | { readonly kind: "end" };
+
+export type ToCopier = (ToConnection & { readonly connection: number }) | { readonly kind: "stop" };
 
 export type FromCopier =
   /** The connection is free for another job; also sent once the snapshot is imported. */
-  | { readonly kind: "ready" }
+  | { readonly kind: "ready"; readonly connection: number }
   /** Since the last one. */
   | { readonly kind: "progress"; readonly rowCount: number; readonly sizeBytes: number }
   | { readonly kind: "done"; readonly jobId: number; readonly result: CopyJobResult }

@@ -1,5 +1,5 @@
-// A copying thread: one connection in one snapshot, one range after the other. While a range's last file is finished
-// the connection already reads the next one.
+// A copying thread: connections in one snapshot, each with one range after the other. While a range's last file is
+// finished its connection already reads the next one.
 import { parentPort, workerData } from "node:worker_threads";
 
 import { PgFloError } from "../base/errors.ts";
@@ -13,7 +13,7 @@ import { GatheringSocket } from "../postgres/socket.ts";
 import { openStorage } from "../storage/open.ts";
 import type { Storage } from "../storage/storage.ts";
 import { type ColumnPlan, planColumns, withBloomFilters } from "../types/registry.ts";
-import type { CopierOptions, CopyJob, ErrorData, FromCopier, ToCopier } from "./copier-messages.ts";
+import type { CopierOptions, CopyJob, ErrorData, FromCopier, ToConnection, ToCopier } from "./copier-messages.ts";
 import { type CopyProgress, copyRange } from "./range-copy.ts";
 
 const PROGRESS_INTERVAL_MS = 250;
@@ -46,35 +46,55 @@ async function openInSnapshot(): Promise<RawConnection> {
   return connection;
 }
 
-async function runJobs(): Promise<void> {
-  const connection = await openInSnapshot();
+async function runConnections(): Promise<void> {
   const storage = openStorage(options.storage);
   const progress: CopyProgress = { rowCount: 0, sizeBytes: 0 };
   const ticker = setInterval(() => tellProgress(progress), PROGRESS_INTERVAL_MS);
-  const jobs = queueOf<Exclude<ToCopier, { kind: "stop" }>>();
+  const stop = new AbortController();
+  const queues = Array.from({ length: options.connectionCount }, () => queueOf<ToConnection>());
   port.on("message", (message: ToCopier) => {
-    // What is being read is given up; the range is repeated by whoever takes it next.
-    if (message.kind === "stop")
-      connection.destroy(new PgFloError("CONNECTION_LOST", "copier, connection, was stopped"));
-    else jobs.push(message);
+    if (message.kind === "stop") stop.abort(new PgFloError("CONNECTION_LOST", "copier, connection, was stopped"));
+    else queues[message.connection]!.push(message);
   });
-  let finishing: Promise<void> = Promise.resolve();
+  const running = queues.map((jobs, connection) =>
+    runJobs(connection, jobs, storage, progress, stop.signal).catch((error: unknown) => {
+      stop.abort(error); // a thread fails as a whole
+      throw error;
+    }),
+  );
   try {
-    for (;;) {
-      tell({ kind: "ready" });
-      const message = await jobs.next();
-      if (message.kind === "end") break;
-      const finish = await copyJob(connection, storage, message.job, progress);
-      await finishing; // one range may be finishing while the next is read
-      finishing = finish();
-    }
-    await finishing;
+    for (const outcome of await Promise.allSettled(running))
+      if (outcome.status === "rejected") throw stop.signal.reason;
     tellProgress(progress);
-    await connection.close();
   } finally {
     clearInterval(ticker);
     port.removeAllListeners("message");
   }
+}
+
+async function runJobs(
+  number: number,
+  jobs: Queue<ToConnection>,
+  storage: Storage,
+  progress: CopyProgress,
+  stop: AbortSignal,
+): Promise<void> {
+  const connection = await openInSnapshot();
+  // What is being read is given up; the range is repeated by whoever takes it next.
+  const destroy = (): void => connection.destroy(stop.reason);
+  if (stop.aborted) destroy();
+  stop.addEventListener("abort", destroy, { once: true });
+  let finishing: Promise<void> = Promise.resolve();
+  for (;;) {
+    tell({ kind: "ready", connection: number });
+    const message = await jobs.next();
+    if (message.kind === "end") break;
+    const finish = await copyJob(connection, storage, message.job, progress);
+    await finishing; // one range may be finishing while the next is read
+    finishing = finish();
+  }
+  await finishing;
+  await connection.close();
 }
 
 function tellProgress(progress: CopyProgress): void {
@@ -132,7 +152,12 @@ function errorData(error: unknown, job: CopyJob | null): ErrorData {
   return { code: described.code, description: described.description, fix: described.fix, facts: described.facts };
 }
 
-function queueOf<T>(): { push(item: T): void; next(): Promise<T> } {
+interface Queue<T> {
+  push(item: T): void;
+  next(): Promise<T>;
+}
+
+function queueOf<T>(): Queue<T> {
   const items: T[] = [];
   let waiting: ((item: T) => void) | null = null;
   return {
@@ -149,7 +174,7 @@ function queueOf<T>(): { push(item: T): void; next(): Promise<T> } {
 }
 
 try {
-  await runJobs();
+  await runConnections();
 } catch (error) {
   tell({ kind: "failed", jobId: null, error: errorData(error, null) });
 }

@@ -1,6 +1,6 @@
 // One leaf column of the row group that is being filled: closes pages as they fill up and sends them to the compressor.
 import { BloomHashes } from "./bloom-filter.ts";
-import type { Compressor } from "./compressor.ts";
+import type { Compressor, Frame } from "./compressor.ts";
 import { DictionaryBuilder, type Indices } from "./dictionary.ts";
 import { LeafBuffer } from "./leaf-buffer.ts";
 import {
@@ -22,7 +22,7 @@ const MAX_PAGE_ENTRIES = 1024 * 1024;
 /** A page ready to be written: its header and its compressed body. */
 export interface FinishedPage {
   readonly header: Uint8Array;
-  readonly body: Uint8Array;
+  readonly body: Frame;
   readonly uncompressedSize: number;
 }
 

@@ -19,9 +19,15 @@ const ZSTD_PARAMETERS = {
   [constants.ZSTD_c_hashLog]: 12,
 };
 
+/** One zstd frame, in the pieces that zlib made of it. */
+export interface Frame {
+  readonly pieces: readonly Uint8Array[];
+  readonly sizeBytes: number;
+}
+
 interface Job {
   readonly input: Uint8Array;
-  readonly resolve: (compressed: Uint8Array) => void;
+  readonly resolve: (frame: Frame) => void;
   readonly reject: (error: Error) => void;
 }
 
@@ -40,7 +46,7 @@ export class Compressor {
   }
 
   /** Compresses `input` to one zstd frame; it must not change until the promise is done. */
-  compress(input: Uint8Array): Promise<Uint8Array> {
+  compress(input: Uint8Array): Promise<Frame> {
     this.#pendingBytes += input.length;
     return new Promise((resolve, reject) => {
       this.#queue.push({ input, resolve, reject });
@@ -73,6 +79,7 @@ class Lane {
   busy = false;
   #stream: ZstdCompress | null = null;
   #pieces: Buffer[] = [];
+  #sizeBytes = 0;
   #fail: (error: Error) => void = () => {};
 
   run(job: Job, done: () => void): void {
@@ -83,6 +90,7 @@ class Lane {
       if (settled) return;
       settled = true;
       this.#pieces = [];
+      this.#sizeBytes = 0;
       this.busy = false;
       act();
       done();
@@ -91,9 +99,9 @@ class Lane {
     const stream = this.#open();
     stream.write(job.input, () => {
       if (this.#stream !== stream) return; // failed: its error event says so
-      // Copied: a slice would keep the lane's whole output buffer alive.
-      const compressed = Buffer.concat(this.#pieces);
-      settle(() => job.resolve(compressed));
+      // Slices of the lane's output buffer, whose other slices live as long: they are pages of the same row group.
+      const frame = { pieces: this.#pieces, sizeBytes: this.#sizeBytes };
+      settle(() => job.resolve(frame));
     });
   }
 
@@ -106,7 +114,9 @@ class Lane {
       params: ZSTD_PARAMETERS,
     });
     stream.on("data", (piece: Buffer) => {
-      if (this.#stream === stream) this.#pieces.push(piece);
+      if (this.#stream !== stream) return;
+      this.#pieces.push(piece);
+      this.#sizeBytes += piece.length;
     });
     stream.on("error", (error) => {
       if (this.#stream !== stream) return;

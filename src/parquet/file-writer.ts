@@ -2,7 +2,7 @@
 // Source: https://github.com/apache/parquet-format#file-format
 // A closed row group is compressed and written while the next one fills; memory is bounded by two row groups of
 // compressed pages, one page per column, and the compressor's queue.
-import { ColumnChunk, type SealedChunk } from "./column-chunk.ts";
+import { ColumnChunk, type FinishedPage, type SealedChunk } from "./column-chunk.ts";
 import type { Compressor } from "./compressor.ts";
 import { makePageIndex, type WrittenChunk, type WrittenRowGroup, writeFooter } from "./footer.ts";
 import type { LeafBuffer } from "./leaf-buffer.ts";
@@ -131,19 +131,17 @@ export class ParquetFileWriter {
     if (sealed.dictionary) {
       const page = await sealed.dictionary;
       uncompressedSize += page.header.length + page.uncompressedSize;
-      await this.#emit(page.header);
-      await this.#emit(page.body);
+      await this.#emitPage(page);
     }
     const dataOffset = this.#offset;
     const locations = [];
     let firstRow = 0;
     for (const { figures, finished } of sealed.pages) {
       const page = await finished;
-      locations.push({ offset: this.#offset, size: page.header.length + page.body.length, firstRow });
+      locations.push({ offset: this.#offset, size: page.header.length + page.body.sizeBytes, firstRow });
       firstRow += figures.rowCount;
       uncompressedSize += page.header.length + page.uncompressedSize;
-      await this.#emit(page.header);
-      await this.#emit(page.body);
+      await this.#emitPage(page);
     }
     return {
       leaf: sealed.leaf,
@@ -157,18 +155,33 @@ export class ParquetFileWriter {
     };
   }
 
+  async #emitPage(page: FinishedPage): Promise<void> {
+    await this.#emit(page.header);
+    for (const piece of page.body.pieces) await this.#emit(piece);
+  }
+
   async #emit(bytes: Uint8Array): Promise<void> {
     this.#offset += bytes.length;
+    if (this.#piecesBytes + bytes.length > PIECE_BYTES) await this.#flush();
     this.#pieces.push(bytes);
     this.#piecesBytes += bytes.length;
-    if (this.#piecesBytes >= PIECE_BYTES) await this.#flush();
   }
 
   async #flush(): Promise<void> {
-    if (this.#pieces.length === 0) return;
-    const piece = this.#pieces.length === 1 ? this.#pieces[0]! : Buffer.concat(this.#pieces);
+    const pieces = this.#pieces;
+    if (pieces.length === 0) return;
+    const size = this.#piecesBytes;
     this.#pieces = [];
     this.#piecesBytes = 0;
-    await this.#sink.write(piece);
+    if (pieces.length === 1) return this.#sink.write(pieces[0]!);
+    const { buffers } = this.#compressor;
+    const gathered = buffers.take(PIECE_BYTES);
+    let at = 0;
+    for (const piece of pieces) {
+      gathered.set(piece, at);
+      at += piece.length;
+    }
+    await this.#sink.write(gathered.subarray(0, size));
+    buffers.give(gathered);
   }
 }

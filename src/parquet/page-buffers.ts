@@ -1,8 +1,8 @@
-// Page buffers that the compressor is done with, for the next pages of any column: new ones would keep the garbage
-// collector busy, which counts memory outside of its heap.
+// Buffers of closed pages and written pieces, for the next ones of any column: new ones would keep the garbage collector
+// busy, which counts memory outside of its heap.
 
 /** As much as may wait for the compressor, with some room. */
-const MAX_KEPT_BYTES = 16 * 1024 * 1024;
+const MAX_KEPT_BYTES = 24 * 1024 * 1024;
 /** A buffer that one huge value made longer than this is not used again. */
 export const MAX_BUFFER_BYTES = 4 * 1024 * 1024;
 
@@ -12,24 +12,38 @@ export class PageBuffers {
 
   /** A buffer of exactly this length; what is in it is undefined. */
   take(length: number): Uint8Array<ArrayBuffer> {
-    const kept = this.#byLength.get(length)?.pop();
-    if (!kept) return new Uint8Array(length);
+    const kept = this.#byLength.get(length);
+    const buffer = kept?.pop();
+    if (!kept || !buffer) return new Uint8Array(length);
     this.#keptBytes -= length;
-    return kept;
+    this.#touch(length, kept);
+    return buffer;
   }
 
   /** Nobody may use the buffer afterwards. */
-  give(bytes: Uint8Array<ArrayBuffer>): void {
-    const { length } = bytes;
+  give(buffer: Uint8Array<ArrayBuffer>): void {
+    const { length } = buffer;
     if (length > MAX_BUFFER_BYTES) return;
-    // Full of lengths that nobody takes any more: leaves grow to longer ones.
-    if (this.#keptBytes + length > MAX_KEPT_BYTES) {
-      this.#byLength.clear();
-      this.#keptBytes = 0;
-    }
+    const kept = this.#byLength.get(length) ?? [];
+    kept.push(buffer);
     this.#keptBytes += length;
-    const kept = this.#byLength.get(length);
-    if (kept) kept.push(bytes);
-    else this.#byLength.set(length, [bytes]);
+    this.#touch(length, kept);
+    while (this.#keptBytes > MAX_KEPT_BYTES) this.#dropOne();
+  }
+
+  // A Map keeps the order of insertion: the length that was not asked for the longest is in front.
+  #touch(length: number, kept: Uint8Array<ArrayBuffer>[]): void {
+    this.#byLength.delete(length);
+    this.#byLength.set(length, kept);
+  }
+
+  #dropOne(): void {
+    for (const [length, kept] of this.#byLength) {
+      if (kept.pop()) {
+        this.#keptBytes -= length;
+        return;
+      }
+      this.#byLength.delete(length);
+    }
   }
 }

@@ -1,6 +1,7 @@
 // Closes a filled LeafBuffer into the body of a data page (V1): levels, then values, as one piece of bytes.
 // Source: https://github.com/apache/parquet-format#data-pages and PageHeader in parquet.thrift.
 import { crc32 } from "node:zlib";
+import type { Frame } from "./compressor.ts";
 import { LEVEL_HEADROOM_BYTES, type LeafBuffer } from "./leaf-buffer.ts";
 import { maxRleBytes, writeRle, writeRun } from "./rle.ts";
 import type { ValueType } from "./schema.ts";
@@ -84,7 +85,7 @@ export function dataPageHeader(
   figures: PageFigures,
   encoding: "plain" | "dictionary",
   uncompressedSize: number,
-  compressed: Uint8Array,
+  compressed: Frame,
 ): Uint8Array {
   const thrift = pageHeader(0, uncompressedSize, compressed);
   thrift.struct(5);
@@ -97,7 +98,7 @@ export function dataPageHeader(
 }
 
 /** PageHeader of a dictionary page of `valueCount` PLAIN values. */
-export function dictionaryPageHeader(valueCount: number, uncompressedSize: number, compressed: Uint8Array): Uint8Array {
+export function dictionaryPageHeader(valueCount: number, uncompressedSize: number, compressed: Frame): Uint8Array {
   const thrift = pageHeader(2, uncompressedSize, compressed);
   thrift.struct(7);
   thrift.i32(1, valueCount);
@@ -106,12 +107,14 @@ export function dictionaryPageHeader(valueCount: number, uncompressedSize: numbe
   return thrift.finish();
 }
 
-function pageHeader(pageType: number, uncompressedSize: number, compressed: Uint8Array): ThriftWriter {
+function pageHeader(pageType: number, uncompressedSize: number, compressed: Frame): ThriftWriter {
   const thrift = new ThriftWriter();
   thrift.i32(1, pageType);
   thrift.i32(2, uncompressedSize);
-  thrift.i32(3, compressed.length);
-  thrift.i32(4, crc32(compressed) | 0);
+  thrift.i32(3, compressed.sizeBytes);
+  let checksum = 0;
+  for (const piece of compressed.pieces) checksum = crc32(piece, checksum);
+  thrift.i32(4, checksum | 0);
   return thrift;
 }
 

@@ -194,7 +194,7 @@ export class CopyService {
   async #runCopiers(
     snapshot: HeldSnapshot,
     tables: readonly Table[],
-    threadCount: number,
+    connectionCount: number,
     signal: AbortSignal,
   ): Promise<void> {
     const { config, db, workerId, types, log } = this.#options;
@@ -213,7 +213,7 @@ export class CopyService {
     try {
       await runCopiers(
         options,
-        threadCount,
+        connectionCount,
         {
           nextJob: async () => {
             const claim = { group: config.group, workerId, leaseMs: config.leaseMs, tableIds: [...byId.keys()] };
