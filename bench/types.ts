@@ -1,7 +1,8 @@
 // Million values per second of each type family: wire bytes into pages, then statistics, dictionary and page bodies.
 // By CPU time, so that other work on the machine does not count: the encoder alone; all that this thread does for a
 // file; all threads (zstd compresses in others).
-//   npm run bench:types -- [--only 'regular expression of names']
+// With --path instead the whole COPY from a live server (bench/support/text-path.ts).
+//   npm run bench:types -- [--only 'regular expression of names'] [--path] [--rows 500000]
 import { parseArgs } from "node:util";
 import { Compressor } from "../src/parquet/compressor.ts";
 import { ParquetFileWriter } from "../src/parquet/file-writer.ts";
@@ -16,8 +17,15 @@ import { encodeTree } from "../src/types/tree-encoder.ts";
 import { listTree, type TypeTree, treeColumn, valueTree } from "../src/types/type-tree.ts";
 import { uuidFamily } from "../src/types/uuid.ts";
 import { furtherSubjects, type Subject } from "./support/further-subjects.ts";
+import { comparePaths } from "./support/text-path.ts";
 
-const { values: options } = parseArgs({ options: { only: { type: "string", default: "" } } });
+const { values: options } = parseArgs({
+  options: {
+    only: { type: "string", default: "" },
+    path: { type: "boolean", default: false },
+    rows: { type: "string", default: "500000" },
+  },
+});
 const valueCount = 1_000_000;
 /** Cells of one call, as COPY collects them. */
 const cellCount = 4096;
@@ -39,7 +47,7 @@ const subjects: readonly Subject[] = [
   { name: "numeric(12,2)", tree: valueTree(numericFamily(12, 2)), text: () => (random() * 1e6).toFixed(2) },
   { name: "numeric(38,10)", tree: valueTree(numericFamily(38, 10)), text: () => (random() * 1e9).toFixed(6) },
   { name: "numeric", tree: valueTree(numeric38), text: () => (random() * 1e6).toFixed(4) },
-  { name: "numeric, negative", tree: valueTree(numeric38), text: () => (random() * -1e12).toFixed(3) },
+  { name: "numeric, negative", sql: "numeric", tree: valueTree(numeric38), text: () => (random() * -1e12).toFixed(3) },
   { name: "date", tree: valueTree(dateFamily), text: (i) => `20${10 + (i % 15)}-0${1 + (i % 9)}-1${i % 10}` },
   { name: "time", tree: valueTree(timeFamily), text: (i) => `1${i % 10}:0${i % 7}:30.${100000 + (i % 899999)}` },
   {
@@ -47,35 +55,41 @@ const subjects: readonly Subject[] = [
     tree: valueTree(timestamptzFamily),
     text: (i) => `2024-03-1${i % 10} 12:00:0${i % 7}.${123456 + i}+00`,
   },
-  { name: "text, 8 distinct", tree: valueTree(textFamily), text: (i) => `status ${i % 8}` },
-  { name: "text, 20 bytes", tree: valueTree(textFamily), text: (i) => words(i, 20) },
-  { name: "text, 60 bytes", tree: valueTree(textFamily), text: (i) => words(i, 60) },
-  { name: "text, 400 bytes", tree: valueTree(textFamily), text: (i) => words(i, 400) },
+  { name: "text, 8 distinct", sql: "text", tree: valueTree(textFamily), text: (i) => `status ${i % 8}` },
+  { name: "text, 20 bytes", sql: "text", tree: valueTree(textFamily), text: (i) => words(i, 20) },
+  { name: "text, 60 bytes", sql: "text", tree: valueTree(textFamily), text: (i) => words(i, 60) },
+  { name: "text, 400 bytes", sql: "text", tree: valueTree(textFamily), text: (i) => words(i, 400) },
   { name: "char(20)", tree: valueTree(bpcharFamily), text: (i) => words(i, 9).padEnd(20) },
   {
     name: "jsonb",
     tree: valueTree(jsonbFamily),
     text: (i) => `{"id": ${i}, "tags": ["a", "b"], "note": "${hex(20)}"}`,
   },
-  { name: "bytea, 32 bytes", tree: valueTree(byteaFamily), text: () => `\\x${hex(64)}` },
+  { name: "bytea, 32 bytes", sql: "bytea", tree: valueTree(byteaFamily), text: () => `\\x${hex(64)}` },
   { name: "uuid", tree: valueTree(uuidFamily), text: () => `${hex(8)}-${hex(4)}-${hex(4)}-${hex(4)}-${hex(12)}` },
-  { name: "int4[] of 5", tree: listTree(valueTree(int4Family), 23), text: (i) => `{${i},2,NULL,4,5}` },
+  { name: "int4[] of 5", sql: "int4[]", tree: listTree(valueTree(int4Family), 23), text: (i) => `{${i},2,NULL,4,5}` },
   {
     name: "text[] of 3",
+    sql: "text[]",
     tree: listTree(valueTree(textFamily), 25),
     text: (i) => `{${words(i, 10)},b,c}`.replaceAll(" ", "_"),
   },
 ];
 
-console.log("million values (rows of arrays) per CPU second     encode   thread      all   thread: of their text's");
-for (const subject of [...subjects, ...furtherSubjects(random)]) {
-  if (!new RegExp(options.only).test(subject.name)) continue;
-  const texts = Array.from({ length: distinctCalls * cellCount }, (_, i) => subject.text(i));
-  const measured = await measure(subject.tree, texts);
-  // The text path: what a type without a decoder of its own costs.
-  const ofText = measured.thread / (await measure(valueTree(textFamily), texts)).thread;
-  const figures = [measured.encoding, measured.thread, measured.all].map((figure) => figure.toFixed(1).padStart(8));
-  console.log(`${subject.name.padEnd(48)} ${figures.join(" ")} ${ofText.toFixed(2).padStart(8)}`);
+const chosen = [...subjects, ...furtherSubjects(random)].filter(({ name }) => new RegExp(options.only).test(name));
+if (options.path) await comparePaths(chosen, Number(options.rows));
+else await compareEncoders();
+
+async function compareEncoders(): Promise<void> {
+  console.log("million values (rows of arrays) per CPU second     encode   thread      all   thread: of their text's");
+  for (const subject of chosen) {
+    const texts = Array.from({ length: distinctCalls * cellCount }, (_, i) => subject.text(i));
+    const measured = await measure(subject.tree, texts);
+    // The text path: what a type without a decoder of its own costs.
+    const ofText = measured.thread / (await measure(valueTree(textFamily), texts)).thread;
+    const figures = [measured.encoding, measured.thread, measured.all].map((figure) => figure.toFixed(1).padStart(8));
+    console.log(`${subject.name.padEnd(48)} ${figures.join(" ")} ${ofText.toFixed(2).padStart(8)}`);
+  }
 }
 
 async function measure(tree: TypeTree, texts: readonly string[]) {

@@ -5,6 +5,8 @@ import type { TypeTree } from "../../src/types/type-tree.ts";
 
 export interface Subject {
   readonly name: string;
+  /** The type in SQL; null: the embedded servers do not have it. Default: the name. */
+  readonly sql?: string | null;
   readonly tree: TypeTree;
   /** The text output of the i-th value. */
   readonly text: (i: number) => string;
@@ -41,7 +43,9 @@ export function furtherSubjects(random: () => number): readonly Subject[] {
   const place = () => `(${decimals(180, 6)},${decimals(90, 6)})`;
   const float = () => String(random() * 360 - 180);
   const moment = (i: number) => `2024-03-1${i % 10} 12:00:${10 + (i % 50)}.${123456 + (i % 800000)}+00`;
-  const subject = (name: string, oid: number, text: Subject["text"]): Subject => ({ name, tree: treeOf(oid), text });
+  const subject = (name: string, oid: number, text: Subject["text"], sql?: string | null): Subject => ({
+    ...{ name, tree: treeOf(oid), text, sql: sql === undefined ? name.replace(/,.*| of \d+$/, "") : sql },
+  });
   return [
     subject('"char"', 18, (i) => "abcdef"[i % 6]!),
     subject("regclass", 2205, () => String(16384 + integer(1000))),
@@ -69,12 +73,22 @@ export function furtherSubjects(random: () => number): readonly Subject[] {
     subject("numrange", 3906, (i) => `[${i}.25,${i + 10}.50)`),
     subject("tstzrange", 3910, (i) => `["${moment(i)}","${moment(i + 1)}")`),
     subject("int4multirange", 4451, (i) => `{[${i},${i + 10}),[${i + 20},${i + 30})}`),
-    subject("composite (int, text, numeric)", 50_000, (i) => `(${i},${hex(12)},${i}.25)`),
-    subject("composite (bigint, timestamptz, point)", 50_001, (i) => `(${i},"${moment(i)}","${place()}")`),
+    subject("composite (int, text, numeric)", 50_000, (i) => `(${i},${hex(12)},${i}.25)`, "row_of_values"),
+    subject(
+      "composite (bigint, timestamptz, point)",
+      50_001,
+      (i) => `(${i},"${moment(i)}","${place()}")`,
+      "row_of_places",
+    ),
     subject("hstore of 3", 50_002, (i) => `"a"=>"${hex(8)}", "bb"=>NULL, "ccc"=>"${i}"`),
     subject("ltree", 50_003, () => `Top.Science.${hex(8)}`),
     subject("cube of 3", 50_004, () => `(${decimals(9, 4)}, ${decimals(9, 4)}, ${decimals(9, 4)})`),
-    subject("vector of 16", 50_005, () => `[${Array.from({ length: 16 }, () => Math.fround(random())).join(",")}]`),
-    subject("geometry, point", 50_006, () => `0101000000${hex(32).toUpperCase()}`),
+    subject(
+      "vector of 16",
+      50_005,
+      () => `[${Array.from({ length: 16 }, () => Math.fround(random())).join(",")}]`,
+      null,
+    ),
+    subject("geometry, point", 50_006, () => `0101000000${hex(32).toUpperCase()}`, null),
   ];
 }

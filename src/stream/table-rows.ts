@@ -8,6 +8,7 @@ import { tupleKind } from "../postgres/tuple.ts";
 import { textFamily } from "../types/bytes.ts";
 import type { Cells } from "../types/family.ts";
 import { InexactCounts } from "../types/inexact-counts.ts";
+import { textOfBytes } from "../types/output-text.ts";
 import { oldColumns } from "../types/registry.ts";
 import { type EncodedColumn, EXACT_COLUMN, ExactColumn } from "../types/row-encoder.ts";
 import type { TableFile } from "../types/table-file.ts";
@@ -238,8 +239,7 @@ export class TableRowEncoder {
       );
     }
     const length = arena.view.getInt32(at + 1);
-    const text = Buffer.from(arena.bytes.buffer, at + 5, length).toString(source.anyBytes ? "latin1" : "utf8");
-    const parsed = parse(text);
+    const parsed = parse(textOfBytes(arena.bytes.subarray(at + 5, at + 5 + length)));
     const position = arena.reserve(4 + parsed.length);
     arena.view.setInt32(position, parsed.length);
     arena.bytes.set(parsed, position + 4);

@@ -1,10 +1,9 @@
 // Families that are byte strings: text and its kin, JSON, bytea, enum labels, and anything that arrives as text.
 import type { ValueType } from "../parquet/schema.ts";
 import { type Encode, type Family, malformed } from "./family.ts";
+import { bytesOfText, textOfBytes } from "./output-text.ts";
 
 const string: ValueType = { physical: "BYTE_ARRAY", logical: { kind: "string" } };
-const encoder = new TextEncoder();
-const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /** Below this a loop of words beats the native copy, whose call costs more than the bytes. */
 const SHORT_BYTES = 192;
@@ -61,14 +60,14 @@ function encodeBytes(skip: number, trim: boolean): Encode {
   };
 }
 
-const formatUtf8: Family["format"] = (bytes, _view, at, length) => decoder.decode(bytes.subarray(at, at + length));
+const formatUtf8: Family["format"] = (bytes, _view, at, length) => textOfBytes(bytes.subarray(at, at + length));
 
 /** text, varchar, name, xml, enum labels; also the text output of every type without a family of its own. */
 export const textFamily: Family = {
   name: "text",
   type: string,
   encode: encodeBytes(0, false),
-  parse: (text) => encoder.encode(text),
+  parse: bytesOfText,
   format: formatUtf8,
 };
 
@@ -83,7 +82,7 @@ export const jsonbFamily: Family = {
   name: "jsonb",
   type: string,
   encode: encodeBytes(1, false),
-  parse: (text) => encoder.encode(`\u0001${text}`),
+  parse: (text) => bytesOfText(`\u0001${text}`),
   format: (bytes, view, at, length) => formatUtf8(bytes, view, at + 1, length - 1),
 };
 

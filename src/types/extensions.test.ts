@@ -5,8 +5,10 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { makeTestFolder } from "../../test/support/folder.ts";
 import { readEverywhere, type Value } from "../../test/support/parquet-readers.ts";
-import { pgType, sourceColumn, writeTable } from "../../test/support/table-files.ts";
+import { cellsOf, pgType, sourceColumn, writeTable } from "../../test/support/table-files.ts";
+import { LeafBuffer } from "../parquet/leaf-buffer.ts";
 import type { PgType } from "../postgres/catalog.ts";
+import { InexactValues } from "./family.ts";
 import { type ColumnPlan, planColumns } from "./registry.ts";
 import { footerKeyValues } from "./table-file.ts";
 
@@ -91,7 +93,9 @@ test("a column's SRID comes from its type, and the file says what GeoParquet rea
   ].map((plan, k) => ({ ...plan, fileName: `g${k}`, parquet: { ...plan.parquet, name: `g${k}` } }));
   const point = vectors.find(({ expr }) => expr.includes("SRID=4326;POINT(1 2)"))!;
   const facts = { kind: "copy", schemaVersion: 1, lsnStart: 0n, lsnEnd: 0n, columns } as unknown;
-  const keyValues = footerKeyValues(facts as Parameters<typeof footerKeyValues>[0]);
+  const leaves = columns.map(() => [new LeafBuffer({ maxDefinition: 1, maxRepetition: 0 })] as const);
+  const footer = () => footerKeyValues(facts as Parameters<typeof footerKeyValues>[0], leaves);
+  const keyValues = footer();
   const crs = null; // one that is only known by its number
   assert.deepEqual(JSON.parse(keyValues.get("geo")!), {
     version: "1.1.0",
@@ -109,4 +113,15 @@ test("a column's SRID comes from its type, and the file says what GeoParquet rea
     read.map(({ values }) => values[0]),
     [`x${point.wkb_hex}`, `x${point.wkb_hex}`, `x${point.wkb_hex}`, JSON.stringify({ v: point.copy_text })],
   );
+  // GeoParquet has no curves, triangles and measures; readers refuse a whole file for one.
+  const beyond = ["POINT M", "POINT ZM", "GEOMETRYCOLLECTION ZM"].map(
+    (name) => vectors.find(({ expr }) => expr.includes(name))!,
+  );
+  for (const [k, { wire_hex: wire }] of beyond.entries()) {
+    columns[k]!.encode(leaves[k]!, cellsOf([bytesOf(wire)]), new InexactValues());
+    assert.deepEqual(
+      Object.keys(JSON.parse(footer().get("geo") ?? '{"columns":{}}').columns),
+      ["g0", "g1", "g2"].slice(k + 1),
+    );
+  }
 });

@@ -3,9 +3,9 @@
 // {int32 length, key, int32 length or −1, value} per pair.
 import { type Family, malformed } from "./family.ts";
 import { measureJsonString, writeJsonString } from "./json-form.ts";
+import { bytesOfText, textOfBytes } from "./output-text.ts";
 import { encodeText, stringType, type TextForm, WireBuilder, writeAscii } from "./text-family.ts";
 
-const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 const COMMA = 0x2c;
 const COLON = 0x3a;
 const SPACE = 0x20;
@@ -71,7 +71,7 @@ function formatHstore(bytes: Uint8Array, view: DataView, at: number): string {
     const from = next + 4;
     next = from + Math.max(0, length);
     if (length < 0) return "NULL";
-    return `"${decoder.decode(bytes.subarray(from, from + length)).replace(/["\\]/g, "\\$&")}"`;
+    return `"${textOfBytes(bytes.subarray(from, from + length)).replace(/["\\]/g, "\\$&")}"`;
   };
   for (let k = 0; k < count; k++) pairs.push(`${part()}=>${part()}`);
   return pairs.join(", ");
@@ -85,7 +85,7 @@ function parseHstore(text: string): Uint8Array {
     const match = pattern.exec(text);
     if (!match) throw malformed("hstore", 0, "its text is not of pairs");
     for (const part of [match[1], match[2]]) {
-      pairs.counted(part === undefined ? null : new TextEncoder().encode(part.replace(/\\(.)/gs, "$1")));
+      pairs.counted(part === undefined ? null : bytesOfText(part.replace(/\\(.)/gs, "$1")));
     }
     count++;
   }

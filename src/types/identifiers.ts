@@ -1,4 +1,4 @@
-// Names and numbers of the server's own things: reg* types, xid8, pg_lsn, tid, snapshots; "char", which catalogs use.
+// Names and numbers of the server's own things: reg* types, xid8, pg_lsn, tid, snapshots.
 // Wire formats: the types' send functions in https://github.com/postgres/postgres/blob/master/src/backend/utils/adt.
 import type { ValueType } from "../parquet/schema.ts";
 import { writeUnsigned } from "./digits.ts";
@@ -10,7 +10,6 @@ const TWO_32 = 0x100000000;
 const COLON = 0x3a;
 const COMMA = 0x2c;
 const SLASH = 0x2f;
-const BACKSLASH = 0x5c;
 const utf8 = new TextEncoder();
 const decoder = new TextDecoder();
 
@@ -192,35 +191,8 @@ function writeUint64(out: Uint8Array, to: number, view: DataView, at: number): n
   return writeAscii(out, to, String(view.getBigUint64(at)));
 }
 
-/** "char": one byte; 0 is the empty text, and what is no ASCII is `\ooo`. */
-export const charFamily: TextFamily = makeTextFamily(
-  '"char"',
-  {
-    measure: fixedMeasure('"char"', 1, 4),
-    write: (out, to, bytes, _view, at) => {
-      const byte = bytes[at]!;
-      if (byte < 0x80) {
-        out[to] = byte;
-        return byte === 0 ? to : to + 1;
-      }
-      out[to] = BACKSLASH;
-      out[to + 1] = 0x30 + (byte >> 6);
-      out[to + 2] = 0x30 + ((byte >> 3) & 7);
-      out[to + 3] = 0x30 + (byte & 7);
-      return to + 4;
-    },
-  },
-  (text) => {
-    const octal = /^\\([23][0-7]{2})$/.exec(text);
-    const byte = octal ? Number.parseInt(octal[1]!, 8) : text === "" ? 0 : text.charCodeAt(0);
-    if (!octal && (text.length > 1 || byte > 0x7f)) throw malformed('"char"', 0, "its text is not one byte");
-    return Uint8Array.of(byte);
-  },
-);
-
 /** By OID (pg_type.dat). */
 export const identifierFamilies: readonly (readonly [number, Family])[] = [
-  [18, charFamily],
   [27, tidFamily],
   [24, regFamily], // regproc
   [2202, regFamily], // regprocedure

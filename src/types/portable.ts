@@ -3,6 +3,7 @@
 import type { PgType } from "../postgres/catalog.ts";
 import { bitFamilies } from "./bits.ts";
 import { textFamily } from "./bytes.ts";
+import { charFamilies } from "./char.ts";
 import { compositeFamily, compositeJsonForm, type JsonField } from "./composite-json.ts";
 import type { Codec, Family } from "./family.ts";
 import { cubeFamily, geometryFamilies } from "./geometry.ts";
@@ -36,6 +37,7 @@ import { lqueryFamily, ltreeFamily, ltxtqueryFamily, versionedFamilies } from ".
 /** Built-in types with one family each, by OID. */
 export const scalarFamilies: ReadonlyMap<number, Family> = new Map<number, Family>([
   ...bitFamilies,
+  ...charFamilies,
   ...geometryFamilies,
   ...identifierFamilies,
   ...intervalFamilies,

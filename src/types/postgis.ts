@@ -1,7 +1,10 @@
 // geometry and geography of PostGIS: BYTE_ARRAY of ISO WKB, which is what GeoParquet takes.
 // Wire format: LWGEOM_send in https://github.com/postgis/postgis/blob/master/postgis/lwgeom_inout.c, EWKB: WKB whose type
 // code has flags for Z, M and an SRID behind it (https://libgeos.org/specifications/wkb/#extended-wkb). The SRID belongs to
-// the column: a value that has another one than its column's type keeps its exact text.
+// the column: a value that has another one than its column's type keeps its exact text. GeoParquet has points, lines,
+// polygons and collections of them in two or three dimensions: a file that holds others does not say that it is one,
+// because readers that make geometries of WKB refuse it whole.
+import type { LeafBuffer } from "../parquet/leaf-buffer.ts";
 import { type Encode, type Family, type InexactValues, malformed } from "./family.ts";
 
 const FLAG_Z = 0x80000000;
@@ -12,6 +15,10 @@ const TYPE_BITS = 0x1fffffff;
 const ISO_Z = 1000;
 const ISO_M = 2000;
 const WGS84 = 4326;
+const LAST_GEOPARQUET_TYPE = 7; // GeometryCollection
+
+/** Pages of files in which there is something that GeoParquet has not. */
+const beyondGeoParquet = new WeakSet<LeafBuffer>();
 
 type Body = "point" | "points" | "rings" | "parts";
 const bodies: readonly (Body | null)[] = [
@@ -64,7 +71,8 @@ function encodeGeometry(name: string, columnSrid: number): Encode {
       const length = view.getInt32(at);
       leaf.reserve(4 + length);
       const start = leaf.end + 4;
-      const { end, srid } = writeWkb(name, leaf.bytes, leaf.view, start, bytes, view, at + 4, length);
+      const { end, srid, plain } = writeWkb(name, leaf.bytes, leaf.view, start, bytes, view, at + 4, length);
+      if (!plain) beyondGeoParquet.add(leaf);
       if (srid !== columnSrid) inexact.add(i, formatGeometry(bytes, view, at + 4, length));
       leaf.view.setUint32(leaf.end, end - start, true);
       leaf.end = end;
@@ -84,11 +92,12 @@ function writeWkb(
   view: DataView,
   value: number,
   length: number,
-): { end: number; srid: number } {
+): { end: number; srid: number; plain: boolean } {
   const valueEnd = value + length;
   let at = value;
   let end = to;
   let srid = 0;
+  let plain = true;
   const need = (size: number): void => {
     if (!(size <= valueEnd - at)) throw malformed(name, value - 4, "it ends before its coordinates do");
   };
@@ -104,6 +113,7 @@ function writeWkb(
       boolean,
       boolean,
     ];
+    if (hasM || (code & TYPE_BITS) > LAST_GEOPARQUET_TYPE) plain = false;
     out[end] = bytes[at]!;
     outView.setUint32(end + 1, (code & TYPE_BITS) + (hasZ ? ISO_Z : 0) + (hasM ? ISO_M : 0), little);
     end += 5;
@@ -135,19 +145,20 @@ function writeWkb(
     } else for (let rings = counted(); rings > 0; rings--) copy(counted() * pointBytes);
   }
   if (at !== valueEnd) throw malformed(name, value - 4, "there are bytes behind its last coordinate");
-  return { end, srid };
+  return { end, srid, plain };
 }
 
 /**
- * The GeoParquet metadata of a file with such columns, null when it has none. The reference system is told where GeoParquet
+ * The GeoParquet metadata of a file with such columns, null when it has none; `leaf`: the column's, by which its values
+ * were written. The reference system is told where GeoParquet
  * has a default for it (WGS 84); of another one only the number is known, which `pg_flo.columns` has.
  * Source: https://geoparquet.org/releases/v1.1.0/
  */
 export function geoMetadata(
-  columns: readonly { readonly fileName: string; readonly family: Family | null }[],
+  columns: readonly { readonly fileName: string; readonly family: Family | null; readonly leaf: LeafBuffer }[],
 ): string | null {
-  const described = columns.flatMap(({ fileName, family }) =>
-    isGeometry(family) ? [[fileName, columnMetadata(family)] as const] : [],
+  const described = columns.flatMap(({ fileName, family, leaf }) =>
+    isGeometry(family) && !beyondGeoParquet.has(leaf) ? [[fileName, columnMetadata(family)] as const] : [],
   );
   if (described.length === 0) return null;
   return JSON.stringify({ version: "1.1.0", primary_column: described[0]![0], columns: Object.fromEntries(described) });

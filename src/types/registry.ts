@@ -140,7 +140,7 @@ function planColumn(
   const written = parseWrittenAs(source.writtenAs) ?? { kind: "profile", profile: "portable" };
   const anyBytes = source.anyBytes === true;
   const binaryTree = typeTree(source.typeOid, source.typmod, { types, written, anyBytes });
-  const typed = binaryTree ?? valueTree(anyBytes ? anyBytesFamily(textFamily, false) : textFamily);
+  const typed = binaryTree ?? valueTree(anyBytesFamily(textFamily));
   const tree = anyBytes ? { ...typed, codec: exactCodec(typed.codec) } : typed;
   const parquet = treeColumn(tree, fileName, ids.ofColumn(source.attnum));
   const { parse } = tree.codec;
@@ -174,8 +174,8 @@ function typeTree(typeOid: number, typmod: number, planning: Planning): TypeTree
   if (written.kind === "string") {
     const tree = typeTree(typeOid, typmod, { ...planning, written: { kind: "profile", profile: "portable" } });
     if (!tree) return null;
-    const family = asString(tree.codec, anyBytes ? "latin1" : "utf8");
-    return { codec: tree.codec, shape: { kind: "value", family: anyBytes ? anyBytesFamily(family, true) : family } };
+    const family = asString(tree.codec);
+    return { codec: tree.codec, shape: { kind: "value", family: anyBytes ? anyBytesFamily(family) : family } };
   }
   const base = baseType(typeOid, typmod, types);
   const elementOid = elementOf(base);
@@ -212,7 +212,7 @@ function nativeShape({ oid, type }: ReturnType<typeof baseType>, family: Family,
     return fields.length > 0 && fields.length === type.fields.length ? { kind: "struct", fields } : null;
   }
   if (type?.extension === "hstore" && type.typname === "hstore") {
-    const text = planning.anyBytes ? anyBytesFamily(textFamily, false) : textFamily;
+    const text = planning.anyBytes ? anyBytesFamily(textFamily) : textFamily;
     return { kind: "map", key: text, value: valueTree(text) };
   }
   return nativeShapes.get(oid)?.(family) ?? null;
@@ -227,7 +227,7 @@ function scalarFamily(
 ): Family | null {
   const base = baseType(typeOid, typmod, types);
   const family = utf8Family(base, types, anyBytes);
-  return anyBytes && family ? anyBytesFamily(family, base.type?.kind === "c") : family;
+  return anyBytes && family ? anyBytesFamily(family) : family;
 }
 
 function utf8Family(

@@ -3,7 +3,7 @@
 import type { Lsn } from "../base/lsn.ts";
 import { createdBy } from "../base/version.ts";
 import { Compressor } from "../parquet/compressor.ts";
-import { ParquetFileWriter } from "../parquet/file-writer.ts";
+import { type ColumnLeaves, ParquetFileWriter } from "../parquet/file-writer.ts";
 import type { ParquetColumn } from "../parquet/schema.ts";
 import type { FileSink, Storage, StoredFile } from "../storage/storage.ts";
 import { geoMetadata } from "./postgis.ts";
@@ -45,7 +45,7 @@ export class TableFile {
 
   /** Writes the rest and the footer and makes the file durable. */
   async finish(facts: TableFileFacts): Promise<TableFileResult> {
-    await this.writer.finish(footerKeyValues(facts));
+    await this.writer.finish(footerKeyValues(facts, this.writer.columns));
     const stored = await (await this.#open()).finish();
     return { ...stored, rowCount: this.writer.rowCount };
   }
@@ -65,8 +65,8 @@ export class TableFile {
   }
 }
 
-/** The footer's key-value metadata, a public contract (docs/files.md). */
-export function footerKeyValues(facts: TableFileFacts): Map<string, string> {
+/** The footer's key-value metadata, a public contract (docs/files.md). `leaves`: of the file's columns, which it was filled by. */
+export function footerKeyValues(facts: TableFileFacts, leaves: readonly ColumnLeaves[]): Map<string, string> {
   const columns = facts.columns.map(({ source, fileName }) => ({
     name: source.name,
     file_name: fileName,
@@ -82,16 +82,17 @@ export function footerKeyValues(facts: TableFileFacts): Map<string, string> {
     ["pg_flo.lsn_start", String(facts.lsnStart)],
     ["pg_flo.lsn_end", String(facts.lsnEnd)],
     ["pg_flo.columns", JSON.stringify(columns)],
-    ...geoKeyValue(facts.columns),
+    ...geoKeyValue(facts.columns, leaves),
   ]);
 }
 
 /** GeoParquet's own key, in files with geometries. */
-function geoKeyValue(columns: readonly ColumnPlan[]): [string, string][] {
+function geoKeyValue(columns: readonly ColumnPlan[], leaves: readonly ColumnLeaves[]): [string, string][] {
   const geo = geoMetadata(
-    columns.map(({ fileName, tree: { shape } }) => ({
+    columns.map(({ fileName, tree: { shape } }, index) => ({
       fileName,
       family: shape.kind === "value" ? shape.family : null,
+      leaf: leaves[index]![0],
     })),
   );
   return geo === null ? [] : [["geo", geo]];

@@ -2,11 +2,9 @@
 // and the containers (ranges, composites) of such a type share. A family brings its size, its writer and its parser.
 import type { ValueType } from "../parquet/schema.ts";
 import { type Encode, type Family, malformed } from "./family.ts";
+import { bytesOfText, textOfBytes } from "./output-text.ts";
 
 export const stringType: ValueType = { physical: "BYTE_ARRAY", logical: { kind: "string" } };
-
-const encoder = new TextEncoder();
-const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /** At least the bytes that the text of a value takes. Throws PROTOCOL_VIOLATION when the bytes are not a value. */
 export type Measure = (bytes: Uint8Array, view: DataView, at: number, length: number) => number;
@@ -75,7 +73,7 @@ export function encodeText({ measure, write }: TextForm): Encode {
 export function textOf({ measure, write }: TextForm): Family["format"] {
   return (bytes, view, at, length) => {
     const out = new Uint8Array(measure(bytes, view, at, length));
-    return decoder.decode(out.subarray(0, write(out, 0, bytes, view, at, length)));
+    return textOfBytes(out.subarray(0, write(out, 0, bytes, view, at, length)));
   };
 }
 
@@ -185,7 +183,7 @@ export class WireBuilder {
   }
 
   text(value: string): this {
-    return this.bytes(encoder.encode(value));
+    return this.bytes(bytesOfText(value));
   }
 
   /** Its length, then the bytes; null: length −1. */

@@ -7,10 +7,9 @@ import { writeDate, writeFour, writeSmall, writeTime, writeUnsigned } from "./di
 import { type Codec, type Family, InexactValues, malformed } from "./family.ts";
 import { FLOAT8_TEXT_BYTES, writeFloat4, writeFloat8 } from "./float8-digits.ts";
 import { formatNumeric } from "./numeric-text.ts";
+import { bytesOfText } from "./output-text.ts";
 import { quoteBound } from "./quoted-text.ts";
 import { fixedMeasure, type Measure, type TextForm, type Write, writeAscii, writeBytes } from "./text-family.ts";
-
-const encoder = new TextEncoder();
 
 /** Throws PROTOCOL_VIOLATION for bytes that are not a value of the type. Their length field is in front of them. */
 export type Check = (bytes: Uint8Array, view: DataView, at: number, length: number) => void;
@@ -31,7 +30,7 @@ export function formattedForm({ format }: Pick<Codec, "format">, check: Check): 
   return {
     measure: (bytes, view, at, length) => {
       check(bytes, view, at, length);
-      const text = encoder.encode(format(bytes, view, at, length));
+      const text = bytesOfText(format(bytes, view, at, length));
       texts.set(at, text);
       return text.length;
     },

@@ -127,7 +127,7 @@ export const documentedTypes: readonly DocumentedType[] = [
   {
     names: "geometry, geography (PostGIS)",
     oids: [more.geometry],
-    note: "WKB without the SRID, which the `geo` metadata of the file has",
+    note: "WKB without the SRID; the file has GeoParquet metadata unless it holds curves, triangles or measures",
   },
   { names: "any other type", oids: [more.unknown], note: "what Postgres prints" },
 ];

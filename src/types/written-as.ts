@@ -2,6 +2,7 @@
 // column. The choice is part of the column's definition, so files of one schema version never mix two.
 import { type Codec, type Encode, type Family, type InexactValues, malformed } from "./family.ts";
 import { BARE_PRECISION, numericFamily } from "./numeric.ts";
+import { bytesOfText } from "./output-text.ts";
 
 export type Profile = "portable" | "native";
 
@@ -25,14 +26,14 @@ export function parseWrittenAs(text: string | undefined): WrittenAs | null {
 }
 
 /** The family of a type that is in the file as its text. */
-export function asString(codec: Codec, encoding: "utf8" | "latin1"): Family {
+export function asString(codec: Codec): Family {
   const encode: Encode = (leaf, { bytes, view, positions, count }) => {
     leaf.reserveEntries(count);
     for (let i = 0; i < count; i++) {
       const at = positions[i]!;
       leaf.definitions[leaf.entryCount++] = leaf.present + Math.min(at, 0);
       if (at < 0) continue;
-      const text = Buffer.from(formatChecked(codec, bytes, view, at), encoding);
+      const text = bytesOfText(formatChecked(codec, bytes, view, at));
       leaf.reserve(4 + text.length);
       leaf.view.setUint32(leaf.end, text.length, true);
       leaf.bytes.set(text, leaf.end + 4);
