@@ -72,7 +72,15 @@ function logFigures(figures: WorkerFigures | null, rates: RateMeter, log: Log): 
   }
   const { progress } = stream;
   if (progress && progress.changeCount > 0) {
-    log.info("streaming", { changes: progress.changeCount, batches: progress.batchCount, lagMs: streamLagMs(stream) });
+    log.info("streaming", {
+      changes: progress.changeCount,
+      rows: progress.rowCount,
+      batches: progress.batchCount,
+      lagMs: streamLagMs(stream),
+      openTransactions: progress.openTransactionCount,
+      spilledTransactions: progress.spilledTransactionCount,
+      spilledBytes: progress.spilledBytes,
+    });
   }
 }
 

@@ -48,6 +48,7 @@ function summary(figures: WorkerFigures | null): Record<string, string | number>
     copiedRows: copy.rowCount,
     ...(progress && {
       changes: progress.changeCount,
+      rows: progress.rowCount,
       position: formatLsn(progress.position),
       lagMs: streamLagMs(stream),
     }),

@@ -41,7 +41,8 @@ export interface TableStatus {
     readonly rows: number;
     readonly bytes: number;
   };
-  readonly changes: { readonly rows: number; readonly files: number };
+  /** `operations`: changes as the log had them, `rows`: what they were brought together to. */
+  readonly changes: { readonly operations: number; readonly rows: number; readonly files: number };
   readonly files: { readonly count: number; readonly bytes: number };
   readonly inexactValues: number;
   readonly inexactColumns: Table["inexactColumns"];
@@ -63,6 +64,10 @@ export interface StreamStatus {
   readonly retainedWalBytes: number | null;
   /** WAL that may still be written before the slot is lost; null when unlimited or unknown. */
   readonly safeWalBytes: number | null;
+  /** Of its worker, as it said last; null when no living one reads it. Transactions that the server sends while they run, and those that were too large for memory since the worker began. */
+  readonly openTransactionCount: number | null;
+  readonly spilledTransactionCount: number | null;
+  readonly spilledBytes: number | null;
 }
 
 export interface WorkerStatus {
@@ -126,7 +131,7 @@ function tableStatus(table: Table, source: SourceStatus | null): TableStatus {
       rows: table.copyRows,
       bytes: table.copyBytes,
     },
-    changes: { rows: table.changeRows, files: table.changeFiles },
+    changes: { operations: table.changeOperations, rows: table.changeRows, files: table.changeFiles },
     files: { count: table.fileCount, bytes: table.fileBytes },
     inexactValues: table.inexactValues,
     inexactColumns: table.inexactColumns,
@@ -164,6 +169,7 @@ function streamStatus(stream: Stream, workers: readonly WorkerStatus[], source: 
   const existing = slot?.exists ? slot : null;
   const owner = workers.find(({ id, alive }) => alive && id === stream.owner);
   const behind = source && stream.position !== null ? source.walPosition - stream.position : null;
+  const figure = (name: string) => (owner ? streamFigure(owner.figures, stream.stream, name) : null);
   return {
     name: streamName(stream.group, stream.stream),
     slot: stream.slotName,
@@ -171,19 +177,22 @@ function streamStatus(stream: Stream, workers: readonly WorkerStatus[], source: 
     worker: owner?.id ?? null,
     position: positionText(stream.position),
     lagBytes: behind === null ? null : Math.max(0, Number(behind)),
-    lagMs: owner ? lagMs(owner.figures, stream.stream) : null,
+    lagMs: figure("lagMs"),
     retainedWalBytes: existing?.retainedBytes ?? null,
     safeWalBytes: existing?.safeBytes ?? null,
+    openTransactionCount: figure("openTransactions"),
+    spilledTransactionCount: figure("spilledTransactions"),
+    spilledBytes: figure("spilledBytes"),
   };
 }
 
-/** From the owner's last heartbeat: `{streams: [{stream, lagMs}]}`, as far as it is there. */
-function lagMs(figures: unknown, stream: number): number | null {
+/** From the owner's last heartbeat: `{streams: [{stream, lagMs, …}]}`, as far as it is there. */
+function streamFigure(figures: unknown, stream: number, name: string): number | null {
   const streams = property(figures, "streams");
   if (!Array.isArray(streams)) return null;
   const own: unknown = streams.find((each) => property(each, "stream") === stream);
-  const lag = property(own, "lagMs");
-  return typeof lag === "number" ? Math.max(0, lag) : null;
+  const value = property(own, name);
+  return typeof value === "number" ? Math.max(0, value) : null;
 }
 
 function property(value: unknown, name: string): unknown {

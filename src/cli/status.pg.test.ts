@@ -37,7 +37,10 @@ test("status tells tables, streams, workers and files while a worker runs, and t
   }
   const [orders, later] = status.tables.toSorted((a, b) => (a.name < b.name ? -1 : 1));
   assert.deepEqual(orders!.copy, { rangesDone: 1, rangesTotal: 1, rows: 500, bytes: orders!.copy.bytes });
-  assert.deepEqual([orders!.changes, orders!.state, orders!.stream], [{ rows: 10, files: 1 }, "streaming", "app_1"]);
+  assert.deepEqual(
+    [orders!.changes, orders!.state, orders!.stream],
+    [{ operations: 10, rows: 10, files: 1 }, "streaming", "app_1"],
+  );
   assert.deepEqual([later!.mode, later!.changes.rows, later!.error], ["stream-only", 1, null]);
   assert.deepEqual(status.files, { count: 3, bytes: orders!.files.bytes + later!.files.bytes });
   const [stream] = status.streams;

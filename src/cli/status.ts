@@ -78,7 +78,8 @@ function tableRow(table: TableStatus) {
     copied: copyText(table.mode, rangesDone, rangesTotal),
     rows,
     read: formatSize(bytes),
-    changes: table.changes.rows,
+    changes: table.changes.operations,
+    written: table.changes.rows,
     files: table.files.count,
     inexact: table.inexactValues,
     error: table.error?.code ?? "",
@@ -90,6 +91,10 @@ function copyText(mode: TableStatus["mode"], done: number, total: number | null)
   if (total === null) return "waiting";
   const percent = total === 0 ? 100 : Math.floor((100 * done) / total);
   return `${percent}% (${done}/${total})`;
+}
+
+function spilledText({ spilledTransactionCount: count, spilledBytes: bytes }: StreamStatus): string {
+  return count === null || bytes === null ? "unknown" : `${count} (${formatSize(bytes)})`;
 }
 
 function streamRow(stream: StreamStatus, document: StatusDocument) {
@@ -104,6 +109,8 @@ function streamRow(stream: StreamStatus, document: StatusDocument) {
       ...(stream.lagBytes === null ? [] : [formatSize(stream.lagBytes)]),
       ...(stream.lagMs === null ? [] : [formatDuration(stream.lagMs)]),
     ].join(", "),
+    open: stream.openTransactionCount ?? "unknown",
+    spilled: spilledText(stream),
     "kept WAL": stream.retainedWalBytes === null ? "unknown" : formatSize(stream.retainedWalBytes),
   };
 }

@@ -17,6 +17,8 @@ import type { TableColumn } from "./tables.ts";
 export interface BatchTableCounters {
   readonly tableId: number;
   readonly generation: number;
+  /** Changes of the log in this batch. */
+  readonly operations: number;
   /** Rows written for it in this batch. Its files are counted from `files`. */
   readonly rows: number;
   readonly inexactColumns: InexactColumns;
@@ -64,7 +66,8 @@ const commitStatement = `
     select new_file.* from jsonb_to_recordset($7::jsonb) as ${filesRecord}
   ), given_counter as (
     select * from jsonb_to_recordset($8::jsonb)
-      as counter(table_id bigint, generation int, change_rows bigint, inexact_values bigint, inexact_columns jsonb)
+      as counter(table_id bigint, generation int, change_operations bigint, change_rows bigint, inexact_values bigint,
+        inexact_columns jsonb)
   ), given_version as (
     select * from jsonb_to_recordset($9::jsonb)
       as version(table_id bigint, generation int, schema_version int, columns jsonb)
@@ -91,6 +94,7 @@ const commitStatement = `
     from given_version v join writable w using (table_id, generation)
   ), counted as (
     update _pg_flo.tables t set updated_at = now(),
+      change_operations = t.change_operations + coalesce(c.change_operations, 0),
       change_rows = t.change_rows + coalesce(c.change_rows, 0),
       inexact_values = t.inexact_values + coalesce(c.inexact_values, 0),
       inexact_columns = ${addedSql("t.inexact_columns", "c.inexact_columns")},
@@ -137,6 +141,7 @@ function commitValues(batch: Batch): unknown[] {
   const tableCounters = batch.tableCounters.map((counter) => ({
     table_id: counter.tableId,
     generation: counter.generation,
+    change_operations: counter.operations,
     change_rows: counter.rows,
     inexact_values: inexactCount(counter.inexactColumns),
     inexact_columns: counter.inexactColumns,

@@ -45,6 +45,7 @@ export const metadataColumns: Readonly<Record<string, readonly string[]>> = {
     "created_at",
     "updated_at",
     "inexact_columns",
+    "change_operations",
   ],
   table_versions: ["group_name", "table_id", "schema_version", "columns", "created_at"],
   copy_ranges: [

@@ -72,7 +72,7 @@ function makeBatch(
     batch,
     position: at(position),
     files: [newFile(table, `app/t/${batch}.parquet`, { lsnStart: at(position), lsnEnd: at(position) })],
-    tableCounters: [{ tableId, generation, rows: 10, inexactColumns: { a: 1, 'ü"': 1 } }],
+    tableCounters: [{ tableId, generation, operations: 25, rows: 10, inexactColumns: { a: 1, 'ü"': 1 } }],
     newVersions: [],
     ...changes,
   };
@@ -160,6 +160,7 @@ test("a batch makes files, counters, versions and the position durable together"
   assert.equal(status.position, at(150));
   const [shown] = status.tables;
   assert.deepEqual([shown?.changeRows, shown?.changeFiles, shown?.inexactValues, shown?.schemaVersion], [10, 1, 2, 2]);
+  assert.equal(shown?.changeOperations, 25);
   assert.deepEqual(shown?.inexactColumns, { a: 1, 'ü"': 1 });
 });
 

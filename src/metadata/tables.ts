@@ -45,6 +45,8 @@ export interface Table {
   readonly rangesDone: number;
   readonly copyRows: number;
   readonly copyBytes: number;
+  /** Changes of the log, and the rows that they were brought together to. */
+  readonly changeOperations: number;
   readonly changeRows: number;
   readonly changeFiles: number;
   readonly inexactValues: number;
@@ -73,6 +75,7 @@ export interface TableRow {
   readonly ranges_done: number;
   readonly copy_rows: string;
   readonly copy_bytes: string;
+  readonly change_operations: string;
   readonly change_rows: string;
   readonly change_files: string;
   readonly inexact_values: string;
@@ -207,8 +210,8 @@ export async function beginAnew(
        select table_id from _pg_flo.tables where group_name = $1 and table_id = any($2::bigint[]) and state = any($3)
        order by table_id for no key update)
      update _pg_flo.tables t set state = $4, generation = t.generation + 1, cut_lsn = null, error = null,
-       ranges_total = null, ranges_done = 0, copy_rows = 0, copy_bytes = 0, change_rows = 0, change_files = 0,
-       inexact_values = 0, inexact_columns = '{}', file_count = 0, file_bytes = 0, updated_at = now()
+       ranges_total = null, ranges_done = 0, copy_rows = 0, copy_bytes = 0, change_operations = 0, change_rows = 0,
+       change_files = 0, inexact_values = 0, inexact_columns = '{}', file_count = 0, file_bytes = 0, updated_at = now()
      from chosen where t.table_id = chosen.table_id returning t.table_id`,
     [group, tableIds, legalFrom(event), "pending" satisfies TableState],
   );
@@ -245,6 +248,7 @@ export function toTable(found: TableRow): Table {
     rangesDone: found.ranges_done,
     copyRows: Number(found.copy_rows),
     copyBytes: Number(found.copy_bytes),
+    changeOperations: Number(found.change_operations),
     changeRows: Number(found.change_rows),
     changeFiles: Number(found.change_files),
     inexactValues: Number(found.inexact_values),

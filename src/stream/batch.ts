@@ -67,6 +67,8 @@ export class Batch implements ConsolidatedRows {
   pendingRows = 0;
   /** Rows added in all. */
   rowCount = 0;
+  /** Changes that they come from, or that came to nothing. */
+  readonly changes = new Map<StreamTable, number>();
 
   constructor(options: BatchOptions) {
     this.#options = options;
@@ -77,7 +79,7 @@ export class Batch implements ConsolidatedRows {
   }
 
   get empty(): boolean {
-    return this.rowCount === 0;
+    return this.rowCount === 0 && this.changes.size === 0;
   }
 
   /** The next rows belong to this transaction. Time is microseconds since 2000-01-01. */
@@ -89,6 +91,10 @@ export class Batch implements ConsolidatedRows {
     setHalves(this.#xid, index, BigInt(xid));
     setHalves(this.#timestamp, index, unixUs);
     this.#commitTime = new Date(Number(unixUs / 1000n));
+  }
+
+  countChanges({ table }: StreamRelation, count: number): void {
+    this.changes.set(table, (this.changes.get(table) ?? 0) + count);
   }
 
   row(relation: StreamRelation, operation: number, newTuple: number, oldTuple: number, sequence: number): void {

@@ -112,7 +112,7 @@ export class DurableBatches {
       await before;
       await this.#failures;
       asked = true;
-      await this.#options.commits.batch(number, position, files, cut);
+      await this.#options.commits.batch(number, position, files, cut, batch.changes);
       this.#options.committed();
     } catch (error) {
       // Files of a commit whose outcome is not known must stay: they may be in the manifest. Orphans go by age.

@@ -12,9 +12,16 @@ import type { StreamTable } from "./stream-table.ts";
 export interface StreamCommits {
   /**
    * Files into the manifest and the position moved, at once, and the cut of awaited tables with them.
-   * Retries by itself; rejects when it was fenced out.
+   * `changes`: by table, what the log told, also where nothing is left of it. Retries by itself; rejects when it was
+   * fenced out.
    */
-  batch(number: bigint, position: Lsn, files: readonly FinishedFile[], cut: TakenCut | null): Promise<void>;
+  batch(
+    number: bigint,
+    position: Lsn,
+    files: readonly FinishedFile[],
+    cut: TakenCut | null,
+    changes: ReadonlyMap<StreamTable, number>,
+  ): Promise<void>;
   /** The position of an idle stream. */
   position(batch: bigint, position: Lsn): Promise<void>;
   /** A table stops, for TABLE_CHANGED or TABLE_FAILED; durable before this batch and any later one is. */

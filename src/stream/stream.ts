@@ -10,6 +10,7 @@ import { type Lsn, lsn } from "../base/lsn.ts";
 import type { ReplicationConnection, ReplicationHandler } from "../postgres/replication.ts";
 import { Arena } from "./arena.ts";
 import { Batch } from "./batch.ts";
+import { countChanges } from "./change-counts.ts";
 import { ChangeReader } from "./change-reader.ts";
 import type { CommittedTransaction } from "./committed-transaction.ts";
 import { Consolidator } from "./consolidate.ts";
@@ -189,7 +190,7 @@ export class Stream {
     const rowsBefore = batch.rowCount;
     batch.beginTransaction(commitLsn, xid, commitTimeUs);
     this.#consolidator.consolidate(store, batch);
-    progress.changeCount += store.count;
+    progress.changeCount += countChanges(store, (relation, count) => batch.countChanges(relation, count));
     progress.rowCount += batch.rowCount - rowsBefore;
   }
 

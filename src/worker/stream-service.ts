@@ -27,12 +27,15 @@ import type { FinishedFile } from "../stream/batch.ts";
 import { Stream } from "../stream/stream.ts";
 import type { StreamCommits, TakenCut } from "../stream/stream-options.ts";
 import { type StreamProgress, startProgress } from "../stream/stream-state.ts";
+import type { StreamTable } from "../stream/stream-table.ts";
 import { InexactCounts } from "../types/inexact-counts.ts";
 import { STREAM, streamTables } from "./discovery.ts";
 import { onSource } from "./source-connection.ts";
 
 /** About a second: long enough for a connection that was lost by itself. */
 const COMMIT_ATTEMPTS_AT_SOURCE = 4;
+/** Of a batch, in its line of the log. */
+const LOGGED_TABLES = 20;
 
 export interface StreamServiceOptions {
   readonly config: Config;
@@ -168,8 +171,8 @@ export class StreamService {
       if (!done) await once();
     };
     return {
-      batch: async (number, position, files, cut) => {
-        const batch = { ...fence, batch: number, position, ...batchContent(files, cut) };
+      batch: async (number, position, files, cut, changes) => {
+        const batch = { ...fence, batch: number, position, ...batchContent(files, cut, changes) };
         await persistAlways("commit of a batch", async () => {
           failpoint("batch.before-commit");
           const outcome = await commitBatch(db, batch);
@@ -177,7 +180,7 @@ export class StreamService {
           failpoint("batch.after-commit");
           for (const path of outcome.refusedPaths) await storage.remove(path);
         });
-        log.debug("batch committed", { batch: number, position: formatLsn(position), files: files.length });
+        log.debug("batch committed", { batch: number, position: formatLsn(position), ...batchFigures(files, changes) });
       },
       position: (batch, position) =>
         persist("commit of a position", async () => {
@@ -208,26 +211,45 @@ export class StreamService {
 function batchContent(
   files: readonly FinishedFile[],
   cut: TakenCut | null,
+  changes: ReadonlyMap<StreamTable, number>,
 ): Pick<Batch, "files" | "tableCounters" | "newVersions" | "cut"> {
-  const counters = new Map<number, { tableId: number; generation: number; rows: number; inexact: InexactCounts }>();
+  const counters = new Map<StreamTable, { rows: number; inexact: InexactCounts }>();
+  for (const table of changes.keys()) counters.set(table, { rows: 0, inexact: new InexactCounts() });
   for (const { table, rowCount, inexact } of files) {
-    const { tableId, generation } = table;
-    const counter = counters.get(tableId) ?? { tableId, generation, rows: 0, inexact: new InexactCounts() };
+    const counter = counters.get(table) ?? { rows: 0, inexact: new InexactCounts() };
     counter.rows += rowCount;
     counter.inexact.add(inexact);
-    counters.set(tableId, counter);
+    counters.set(table, counter);
   }
   return {
     files: files.map(({ table, path, rowCount, sizeBytes, checksum, lsnStart, lsnEnd }) => {
       const { tableId, generation, schemaVersion } = table;
       return { tableId, generation, schemaVersion, path, rowCount, sizeBytes, checksum, lsnStart, lsnEnd };
     }),
-    tableCounters: [...counters.values()].map(({ inexact, ...counter }) => ({
-      ...counter,
+    tableCounters: [...counters].map(([table, { rows, inexact }]) => ({
+      tableId: table.tableId,
+      generation: table.generation,
+      operations: changes.get(table) ?? 0,
+      rows,
       inexactColumns: inexact.byColumn,
     })),
     newVersions: [],
     ...(cut && { cut: { tableIds: cut.tables.map((table) => table.tableId), lsn: cut.lsn as Lsn } }),
+  };
+}
+
+/** For the log: what came in and went out, by table, as `public.orders 1000 to 1`. */
+function batchFigures(files: readonly FinishedFile[], changes: ReadonlyMap<StreamTable, number>) {
+  const rows = new Map<StreamTable, number>();
+  for (const { table, rowCount } of files) rows.set(table, (rows.get(table) ?? 0) + rowCount);
+  const names = [...changes].slice(0, LOGGED_TABLES).map(([table, count]) => {
+    return `${table.schema}.${table.name} ${count} to ${rows.get(table) ?? 0}`;
+  });
+  return {
+    files: files.length,
+    changes: [...changes.values()].reduce((sum, count) => sum + count, 0),
+    rows: [...rows.values()].reduce((sum, count) => sum + count, 0),
+    tables: `${names.join(", ")}${changes.size > LOGGED_TABLES ? ", …" : ""}`,
   };
 }
 
