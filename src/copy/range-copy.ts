@@ -59,6 +59,9 @@ export interface ReadRange {
   abort(): Promise<void>;
 }
 
+const NO_BYTES = new Uint8Array(0);
+const NO_VIEW = new DataView(NO_BYTES.buffer);
+
 /** Reads the range into files. A failure leaves none behind. */
 export async function copyRange(
   connection: RawConnection,
@@ -69,8 +72,8 @@ export async function copyRange(
   const output = new RangeOutput(storage, range);
   const decoder = new CopyDecoder(range.columns.length);
   let sizeBytes = 0;
-  let rowBytes: Uint8Array = new Uint8Array(0);
-  let rowView: DataView = new DataView(new ArrayBuffer(0));
+  let rowBytes: Uint8Array = NO_BYTES;
+  let rowView: DataView = NO_VIEW;
   try {
     await connection.copyOut(rangeSql(range), {
       row: (bytes, view, start, end) => {
@@ -83,6 +86,8 @@ export async function copyRange(
       },
       chunk: () => {
         progress.rowCount += output.append(rowBytes, rowView, decoder);
+        rowBytes = NO_BYTES; // of a huge value, while reading waits for the compressor
+        rowView = NO_VIEW;
         return output.pressure();
       },
     });

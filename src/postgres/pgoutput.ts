@@ -26,6 +26,8 @@ const type = {
 } as const;
 
 const NEW_TUPLE = 0x4e; // N
+const NO_BYTES = new Uint8Array(0);
+const NO_VIEW = new DataView(NO_BYTES.buffer);
 
 export class PgoutputParser {
   readonly #handler: PgoutputHandler;
@@ -45,6 +47,11 @@ export class PgoutputParser {
   /** Between streamStart and streamStop. */
   get inStream(): boolean {
     return this.#inStream;
+  }
+
+  /** Lets go of the bytes that were parsed last: they can be hundreds of megabytes. */
+  release(): void {
+    this.#in.open(NO_BYTES, NO_VIEW, 0, 0);
   }
 
   /** Forgets an open stream block: for a new connection. */

@@ -45,14 +45,16 @@ interface Operation {
 }
 
 const CLOSE_TIMEOUT_MS = 2000;
+const NO_BYTES = new Uint8Array(0);
+const NO_VIEW = new DataView(NO_BYTES.buffer);
 
 export class RawConnection {
   readonly #source: ByteSource;
   /** For errors: who talks, e.g. `postgres@db:5432/app`. */
   readonly #subject: string;
   #operation: Operation | undefined;
-  #bytes: Uint8Array = new Uint8Array(0);
-  #view: DataView = new DataView(new ArrayBuffer(0));
+  #bytes: Uint8Array = NO_BYTES;
+  #view: DataView = NO_VIEW;
   #gotRows = false;
   #waiting = false;
   /** Set once, when the connection can no longer be used. */
@@ -158,6 +160,9 @@ export class RawConnection {
       this.#bytes = buffer.bytes;
       this.#view = buffer.view;
       buffer.start = readMessages(buffer.bytes, buffer.view, buffer.start, buffer.end, this);
+      // One message can be hundreds of megabytes, and the handler may hold reading back for long.
+      this.#bytes = NO_BYTES;
+      this.#view = NO_VIEW;
       buffer.wantedBytes = partialMessageBytes(buffer.view, buffer.start, buffer.end);
       return this.#endChunk();
     } catch (error) {

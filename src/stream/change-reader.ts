@@ -29,6 +29,7 @@ import { TransactionStore } from "./transaction-store.ts";
 
 /** A streamed transaction up to this size is copied to the others. */
 const COPIED_BYTES = 2 * 1024 * 1024;
+const NO_BYTES = new Uint8Array(0);
 
 export interface ChangeReaderEvents {
   /** Changes that count, in one transaction. */
@@ -44,7 +45,7 @@ export class ChangeReader implements PgoutputHandler {
   /** Where held changes lie. */
   readonly heldArena = new Arena();
   readonly #parser = new PgoutputParser(this);
-  #bytes: Uint8Array = new Uint8Array(0);
+  #bytes: Uint8Array = NO_BYTES;
   readonly #events: ChangeReaderEvents;
   readonly #tables: ReadonlyMap<number, StreamTable>;
   readonly #position: Lsn;
@@ -78,6 +79,12 @@ export class ChangeReader implements PgoutputHandler {
   parse(bytes: Uint8Array, view: DataView, start: number, end: number): void {
     this.#bytes = bytes;
     this.#parser.parse(bytes, view, start, end);
+  }
+
+  /** Lets go of the bytes that were parsed last: they can be hundreds of megabytes. */
+  release(): void {
+    this.#bytes = NO_BYTES;
+    this.#parser.release();
   }
 
   /** Between Begin and Commit, or inside of a stream block. */

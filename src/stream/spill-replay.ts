@@ -64,11 +64,14 @@ class SpillReplay {
     return this.#store.count > 0;
   }
 
-  async *#part(parts: SpillParts, part: number): AsyncGenerator<TransactionStore, void, void> {
+  /** `divisible`: whether its records have more than one route, as far as is known. */
+  async *#part(parts: SpillParts, part: number, divisible = true): AsyncGenerator<TransactionStore, void, void> {
     const blocks = parts.blocks(part);
     const needed = blocks.reduce((sum, { sizeBytes, count }) => sum + sizeBytes + count * CHANGE_BYTES, 0);
     if (needed === 0) return;
-    if (needed <= this.#transaction.options.memoryBytes || !parts.divisible) {
+    const count = blocks.reduce((sum, block) => sum + block.count, 0);
+    // One record cannot be split, however large its values are.
+    if (needed <= this.#transaction.options.memoryBytes || count === 1 || !divisible || !parts.divisible) {
       await this.#load(parts, blocks);
       yield this.#store;
       return;
@@ -76,9 +79,9 @@ class SpillReplay {
     const { folder, partBits } = this.#transaction.options;
     const split = await SpillParts.create(folder, partBits, parts.level + 1);
     try {
-      await this.#split(parts, part, split);
+      const routes = await this.#split(parts, part, split);
       failpoint("spill.split");
-      for (let inner = 0; inner < split.plain; inner++) yield* this.#part(split, inner);
+      for (let inner = 0; inner < split.plain; inner++) yield* this.#part(split, inner, routes === "many");
     } finally {
       await split.close();
     }
@@ -100,8 +103,10 @@ class SpillReplay {
     failpoint("spill.part-loaded");
   }
 
-  /** Block by block: a part that is too large is not read at once. */
-  async #split(parts: SpillParts, part: number, split: SpillParts): Promise<void> {
+  /** Block by block: a part that is too large is not read at once. Gives how many routes its records have. */
+  async #split(parts: SpillParts, part: number, split: SpillParts): Promise<"one" | "many"> {
+    let lastRoute: number | null = null;
+    let routes: "one" | "many" = "one";
     const groups = new RecordGroups();
     const record = this.#record;
     for (const block of parts.blocks(part)) {
@@ -113,6 +118,8 @@ class SpillReplay {
         const start = next;
         next = readRecord(this.#arena.view, next, record);
         if (!this.#counts(record)) continue;
+        if (lastRoute !== null && record.route !== lastRoute) routes = "many";
+        lastRoute = record.route;
         groups.add(split.partOf(record.route), next - start);
         kept.push(start);
       }
@@ -123,6 +130,7 @@ class SpillReplay {
       }
       if (groups.count > 0) await split.write(groups);
     }
+    return routes;
   }
 
   /** Reads blocks into the arena and gives where each one starts and ends. */

@@ -92,6 +92,7 @@ export class SpilledTransaction {
       this.options.written?.(0, this.#groups.sizeBytes);
       from = to;
     }
+    this.#groups.reset(this.parts.partCount); // a huge value leaves its buffer behind
     this.nextSequence = store.firstSequence + store.count;
   }
 

@@ -250,6 +250,7 @@ export class Stream {
   /** After each piece of what was received. A promise holds reading back. */
   #endChunk(read: MessageReader): Promise<void> | undefined {
     this.#options.progress.openTransactionCount = this.#reader.openCount;
+    this.#reader.release();
     if (this.#large === null && !this.#reader.holdingSpilled && !this.#reader.hasDiscarded && !this.#spillDue()) {
       return this.#endPiece();
     }
