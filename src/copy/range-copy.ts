@@ -187,15 +187,23 @@ class RangeOutput {
 
   async finish(): Promise<Omit<RangeResult, "sizeBytes">> {
     if (this.#file!.writer.rowCount > 0) await this.#close();
-    else await this.abort();
+    else await this.#dropOpen(); // nothing came since the last file was full
+    const written = this.#finished.reduce((sum, file) => sum + file.rowCount, 0);
+    if (written !== this.#rowCount) {
+      throw new PgFloError("INTERNAL", `${rangeName(this.#range)}, ${this.#rowCount} rows read, ${written} in its files`);
+    }
     if (this.#range.exactOnly) this.#inexact.refuse(rangeName(this.#range));
     return { files: this.#finished, rowCount: this.#rowCount, inexact: this.#inexact.byColumn };
   }
 
   async abort(): Promise<void> {
+    await this.#dropOpen();
+    for (const file of this.#finished.splice(0)) await this.#storage.remove(file.path);
+  }
+
+  async #dropOpen(): Promise<void> {
     await this.#file?.abort();
     this.#file = null;
-    for (const file of this.#finished.splice(0)) await this.#storage.remove(file.path);
   }
 
   async #exchange(): Promise<void> {

@@ -84,9 +84,21 @@ test("ten of them after each other take no more than one, copied, in one transac
   assertFew(await peakBytes(run, database), 2 * valueBytes, "ten copied");
   await client.query(`${insert}(11, 20) n`);
   assertFew(await peakBytes(run, database), 2 * valueBytes, "ten inserted in one transaction");
-  await client.query(`do $$ begin for n in 21..30 loop
+  await client.query(`do $$ #variable_conflict use_variable
+    begin for n in 21..30 loop
     update large set n = 0, v = ${types.text!(valueBytes)} where id = 1; end loop; end $$`);
   const updated = await peakBytes(run, database);
   console.log(`# ten updates of one row in one transaction: peak ${Math.round(updated / 1e6)} MB`);
   await assertSame(run, database, "text");
+});
+
+test("a copy whose last row fills its file keeps that file", async () => {
+  await using database = await server.createDatabase();
+  await database.client.query(`create table large (id int primary key, n int, v bytea);
+    alter table large alter v set storage external`);
+  await using run = await makeRun({ source: database.config, copy: "{ file_size: 1MB }" });
+  // More than a row group, so that it is on its way to the file before the end of the data is read.
+  await database.client.query(`insert into large select n, n, ${types.bytea!(70e6)} from generate_series(1, 2) n`);
+  await run.catchUp();
+  await assertSame(run, database, "bytea");
 });
