@@ -30,6 +30,10 @@ export const errorPolicies = {
     action: "stop-worker",
     fix: "raise max_slot_wal_keep_size, then run pg-flo drop --yes and pg-flo replicate to copy again",
   },
+  SOURCE_REWOUND: {
+    action: "stop-worker",
+    fix: "point pg-flo to the server that has these transactions, or run pg-flo drop --yes and pg-flo replicate to copy again",
+  },
   SLOT_IN_USE: { action: "retry", fix: "another connection reads the slot; stop it, or wait until its worker is gone" },
   NO_FREE_SLOT: { action: "stop-worker", fix: "raise max_replication_slots or drop a slot that is no longer used" },
   STREAM_TAKEN: {

@@ -34,6 +34,8 @@ export interface Config {
     readonly memoryBytes: number;
     /** Where transactions go that are too large for memory. */
     readonly spillFolder: string;
+    /** Whether the slot is synchronized to standbys, where the server can (PostgreSQL 17). */
+    readonly failover: boolean;
   };
   readonly leaseMs: number;
   /** The Parquet types that are used. */

@@ -76,6 +76,7 @@ function checkConfig(value: unknown, baseDir: string): CheckedConfig {
       flushIntervalMs: options.data.stream.flush_interval,
       fileSizeBytes: options.data.stream.file_size,
       memoryBytes: options.data.stream.memory,
+      failover: options.data.stream.failover === "on",
       spillFolder: spillFolder === undefined ? tmpdir() : resolve(baseDir, spillFolder),
     },
     leaseMs: options.data.lease,

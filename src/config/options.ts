@@ -73,6 +73,7 @@ export const configOptions = mapping({
     file_size: size("128MB", "1MB", "4GB"),
     memory: size("128MB", "16MB", "64GB"),
     spill_folder: file.optional(),
+    failover: choice(["on", "off"], "on"),
   }).prefault({}),
   lease: duration("60s", "1s", "1h"),
   profile: choice(["portable", "native"], "portable"),

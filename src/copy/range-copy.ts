@@ -190,7 +190,10 @@ class RangeOutput {
     else await this.#dropOpen(); // nothing came since the last file was full
     const written = this.#finished.reduce((sum, file) => sum + file.rowCount, 0);
     if (written !== this.#rowCount) {
-      throw new PgFloError("INTERNAL", `${rangeName(this.#range)}, ${this.#rowCount} rows read, ${written} in its files`);
+      throw new PgFloError(
+        "INTERNAL",
+        `${rangeName(this.#range)}, ${this.#rowCount} rows read, ${written} in its files`,
+      );
     }
     if (this.#range.exactOnly) this.#inexact.refuse(rangeName(this.#range));
     return { files: this.#finished, rowCount: this.#rowCount, inexact: this.#inexact.byColumn };

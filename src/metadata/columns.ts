@@ -18,6 +18,7 @@ export const metadataColumns: Readonly<Record<string, readonly string[]>> = {
     "batch",
     "created_at",
     "updated_at",
+    "timeline",
   ],
   tables: [
     "table_id",

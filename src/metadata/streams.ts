@@ -30,6 +30,8 @@ export interface Stream extends StreamKey {
   readonly position: Lsn | null;
   /** Number of the newest committed batch. */
   readonly batch: bigint;
+  /** Of the source, which the position is on; null before it was read for the first time. */
+  readonly timeline: number | null;
 }
 
 export type StreamClaim =
@@ -56,9 +58,10 @@ interface StreamRow {
   readonly epoch: string;
   readonly position: string | null;
   readonly batch: string;
+  readonly timeline: number | null;
 }
 
-const streamColumns = "group_name, stream, slot_name, publications, state, owner, epoch, position, batch";
+const streamColumns = "group_name, stream, slot_name, publications, state, owner, epoch, position, batch, timeline";
 
 /**
  * Makes the stream's row (state `creating`) unless it is there. Gives the stored one: its slot's name stays what it
@@ -301,5 +304,6 @@ function toStream(found: StreamRow): Stream {
     epoch: BigInt(found.epoch),
     position: found.position === null ? null : lsn(BigInt(found.position)),
     batch: BigInt(found.batch),
+    timeline: found.timeline,
   };
 }

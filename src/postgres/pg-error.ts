@@ -98,6 +98,9 @@ function byCode(code: string, message: string): Verdict | undefined {
 /** States that mean several things. The server may speak another language: then the general meaning of the state stays. */
 function byCodeAndText(code: string, message: string): Verdict | undefined {
   if (code === "58P01" && /wal segment/i.test(message)) return { code: "SLOT_LOST" };
+  if (code === "25006" || (code === "55000" && /recovery is in progress/i.test(message))) {
+    return { code: "CONNECTION_FAILED", fix: "promote the standby, or point pg-flo at the primary; it tries again" };
+  }
   if (code === "55000" || code === "42704" || code === "22023") {
     if (/snapshot/i.test(message)) return { code: "SNAPSHOT_LOST" };
     if (/wal_level/i.test(message)) return { code: "PREFLIGHT_FAILED", fix: "set wal_level = logical and restart" };

@@ -119,6 +119,16 @@ export class ReplicationConnection {
     return { systemId: row[0]!, timeline: Number(row[1]), xlogPos: parseLsn(row[2]!), dbname: row[3] ?? "" };
   }
 
+  /** The text of a timeline's history; of the first one it is empty. */
+  async timelineHistory(timeline: number): Promise<string> {
+    return timeline === 1 ? "" : (await this.#oneRow(`TIMELINE_HISTORY ${timeline}`, 2))[1]!;
+  }
+
+  /** Whether a permanent slot, which nobody reads, is synchronized to standbys. PostgreSQL 17 and later. */
+  async alterSlot(name: string, options: { readonly failover: boolean }): Promise<void> {
+    await this.#raw.query(`ALTER_REPLICATION_SLOT ${escapeIdentifier(name)} (FAILOVER ${options.failover})`);
+  }
+
   /** Creates a pgoutput slot; waits until every transaction that runs now has ended. */
   async createSlot(name: string, options: SlotOptions): Promise<CreatedSlot> {
     const temporary = options.temporary ? " TEMPORARY" : "";

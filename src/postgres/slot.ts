@@ -22,6 +22,8 @@ export interface ExistingSlot {
   readonly walStatus: "reserved" | "extended" | "unreserved" | "lost" | null;
   readonly restartLsn: Lsn | null;
   readonly confirmedFlushLsn: Lsn | null;
+  /** Whether it is synchronized to standbys; null before PostgreSQL 17. */
+  readonly failover: boolean | null;
   /** WAL that the server keeps for this slot. 0 when it keeps none. */
   readonly retainedBytes: number;
   /** WAL that may still be written before the slot is lost; null without max_slot_wal_keep_size. */
@@ -67,6 +69,7 @@ export async function readSlot(client: ClientBase, name: string): Promise<SlotSt
     walStatus: slot.wal_status,
     restartLsn: slot.restart_lsn === null ? null : parseLsn(slot.restart_lsn),
     confirmedFlushLsn: slot.confirmed_flush_lsn === null ? null : parseLsn(slot.confirmed_flush_lsn),
+    failover: slot.failover ?? null,
     retainedBytes: Number(row.retained ?? 0),
     safeBytes: slot.safe_wal_size,
     invalidationReason: invalidationReason(slot),
@@ -124,8 +127,9 @@ const startAgain = "then run pg-flo drop --yes and pg-flo replicate to copy agai
 
 // The policy's fix is the one for wal_removed.
 const fixes: Readonly<Record<string, string>> = {
-  dropped: "find out who dropped it (a failover loses slots before PostgreSQL 17)",
-  "moved on": "find out who read or made the slot, or why the metadata are older",
+  dropped: "find out who dropped it (after a failover: see docs/operations.md for what keeps slots)",
+  "moved on":
+    "find out who read or made the slot, or why the metadata are older (after a failover: see docs/operations.md)",
   idle_timeout: "raise idle_replication_slot_timeout",
   wal_level_insufficient: "set wal_level = logical",
 };
@@ -141,6 +145,7 @@ interface SlotRow {
   readonly restart_lsn: string | null;
   readonly confirmed_flush_lsn: string | null;
   readonly safe_wal_size: number | null;
+  readonly failover?: boolean; // from 17
   readonly invalidation_reason?: string | null; // from 17
 }
 

@@ -67,3 +67,9 @@ export function spillOptions({ spillFolder, memoryBytes, progress }: StreamOptio
   };
   return { folder: spillFolder, partBits: SPILL_PART_BITS, memoryBytes: Math.ceil(memoryBytes / 2), written };
 }
+
+/** The newest version of pgoutput's protocol that the server speaks and we do. */
+export function protocolVersion(serverVersion: number): 2 | 3 | 4 {
+  if (serverVersion >= 160000) return 4;
+  return serverVersion >= 150000 ? 3 : 2;
+}

@@ -19,7 +19,7 @@ import { DurableBatches } from "./durable-batches.ts";
 import { definitionChanged, NewCuts } from "./new-cuts.ts";
 import { replaySpilled } from "./spill-replay.ts";
 import type { SpilledTransaction, SpillOptions } from "./spilled-transaction.ts";
-import { type StreamOptions, spillOptions } from "./stream-options.ts";
+import { protocolVersion, type StreamOptions, spillOptions } from "./stream-options.ts";
 import type { StreamRelation, StreamTable } from "./stream-table.ts";
 
 /** Pending rows are encoded above this: their tuples fit into the processor's cache, or nearly. */
@@ -393,9 +393,4 @@ export class Stream {
       .abort()
       .catch((error: unknown) => this.#options.log.warn("drop the open batch", errorFacts(error)));
   }
-}
-
-function protocolVersion(serverVersion: number): 2 | 3 | 4 {
-  if (serverVersion >= 160000) return 4;
-  return serverVersion >= 150000 ? 3 : 2;
 }

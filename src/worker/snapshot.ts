@@ -29,7 +29,11 @@ export async function snapshotOfNewSlot(
   signal.addEventListener("abort", giveUp, { once: true });
   try {
     signal.throwIfAborted();
-    const created = await replication.createSlot(slot.name, { temporary: slot.temporary, snapshot: "export" });
+    const created = await replication.createSlot(slot.name, {
+      temporary: slot.temporary,
+      snapshot: "export",
+      failover: !slot.temporary && config.stream.failover,
+    });
     failpoint("snapshot.exported");
     return await holdSnapshot(config, created.snapshotName!, created.consistentPoint);
   } catch (error) {

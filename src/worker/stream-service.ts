@@ -20,7 +20,7 @@ import {
 import { readTables, setTableError } from "../metadata/tables.ts";
 import type { PgType } from "../postgres/catalog.ts";
 import { applicationName } from "../postgres/connect.ts";
-import { openReplication } from "../postgres/replication.ts";
+import { openReplication, type ReplicationConnection } from "../postgres/replication.ts";
 import { readSlot, slotLostError, slotLostReason } from "../postgres/slot.ts";
 import type { Storage } from "../storage/storage.ts";
 import type { FinishedFile } from "../stream/batch.ts";
@@ -30,7 +30,8 @@ import { type StreamProgress, startProgress } from "../stream/stream-state.ts";
 import type { StreamTable } from "../stream/stream-table.ts";
 import { InexactCounts } from "../types/inexact-counts.ts";
 import { STREAM, streamTables } from "./discovery.ts";
-import { onSource } from "./source-connection.ts";
+import { followTimeline } from "./failover.ts";
+import { onSource, refuseStandby } from "./source-connection.ts";
 
 /** About a second: long enough for a connection that was lost by itself. */
 const COMMIT_ATTEMPTS_AT_SOURCE = 4;
@@ -53,6 +54,8 @@ export interface StreamServiceOptions {
 export class StreamService {
   readonly #options: StreamServiceOptions;
   #binary: boolean;
+  /** As the slot is; null when the server does not know it. */
+  #slotFailover: boolean | null = null;
   #current: Stream | null = null;
   #waiting: ((stream: Stream) => void)[] = [];
   progress: StreamProgress | null = null;
@@ -91,13 +94,13 @@ export class StreamService {
     failpoint("stream.taken");
     await this.#checkSlot(fence, stream);
     const tables = streamTables(await readTables(db, config.group), types, config.schemas);
-    const position = stream.position!;
-    this.progress = this.progress
-      ? { ...this.progress, reached: position, position, changedUpTo: position }
-      : startProgress(position);
     const connection = await openReplication(config.source, {
       applicationName: applicationName(config.group, "stream"),
     });
+    const position = await this.#startPosition(connection, fence, stream);
+    this.progress = this.progress
+      ? { ...this.progress, reached: position, position, changedUpTo: position }
+      : startProgress(position);
     const running = new Stream(connection, {
       group: config.group,
       stream: STREAM,
@@ -129,10 +132,32 @@ export class StreamService {
     }
   }
 
+  /** Where the stream goes on at this server, which may be another one than last time. */
+  async #startPosition(connection: ReplicationConnection, fence: StreamFence, stream: StreamRow): Promise<Lsn> {
+    const { config, db, log } = this.#options;
+    try {
+      const position = await followTimeline(db, { fence, stream, log }, connection);
+      if (position === null) throw streamFenced(config.group);
+      const { failover } = config.stream;
+      if (this.#slotFailover !== null && this.#slotFailover !== failover) {
+        await connection.alterSlot(stream.slotName, { failover });
+        log.info(failover ? "the slot is synchronized to standbys" : "the slot stays on this server alone");
+      }
+      return position;
+    } catch (error) {
+      connection.destroy();
+      throw error;
+    }
+  }
+
   /** What the slot no longer has cannot be read any more: SLOT_LOST, with the cause. */
   async #checkSlot(fence: StreamFence, { slotName: slot, position }: StreamRow): Promise<void> {
     const { config, db } = this.#options;
-    const state = await onSource(config, "read the slot", (source) => readSlot(source, slot));
+    const state = await onSource(config, "read the slot", async (source) => {
+      await refuseStandby(source, config.group); // what it has of slots says nothing before it is promoted
+      return readSlot(source, slot);
+    });
+    this.#slotFailover = state.exists ? state.failover : null;
     const reason = slotLostReason(state, position!);
     if (reason === null) return;
     await markStreamLost(db, fence);

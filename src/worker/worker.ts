@@ -28,7 +28,7 @@ import { type CopyFigures, CopyService } from "./copy-service.ts";
 import { binaryPossible, type Discovery, discover, refuseFindings, register, STREAM } from "./discovery.ts";
 import { joinGroup, keepLeases } from "./membership.ts";
 import { type HeldSnapshot, snapshotOfNewSlot } from "./snapshot.ts";
-import { onSource } from "./source-connection.ts";
+import { onSource, refuseStandby } from "./source-connection.ts";
 import { StreamService, streamFenced, streamTaken } from "./stream-service.ts";
 import { watchTypes } from "./type-watch.ts";
 
@@ -107,6 +107,7 @@ async function runSession(options: SessionOptions, signal: AbortSignal): Promise
   const source = await connect(config.source, { applicationName: applicationName(config.group, "catalog") });
   let workerId: string | null = null;
   try {
+    if (options.start.checked) await refuseStandby(source, config.group); // the first time the preflight tells it
     const discovery = await discover(source, config).catch((error: unknown) => {
       throw toPgFloError(error, `read the catalog for group ${config.group}`);
     });
