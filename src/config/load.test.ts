@@ -65,7 +65,7 @@ schemas:
     inventory: { mode: stream-only, include_columns: [id, quantity] }
   public: "*"
 copy: { parallel: 64, file_size: 1GiB }
-stream: { flush_interval: 1.5s, streams: 1, file_size: 1 MB, memory: 16mb, spill_folder: spill }
+stream: { flush_interval: 1.5s, streams: 1, file_size: 1 MB, memory: 16mb, spill_folder: spill, failover: off }
 lease: 2m
 profile: native
 `);
@@ -111,6 +111,7 @@ profile: native
     flushIntervalMs: 1500,
     fileSizeBytes: 1_000_000,
     memoryBytes: 16_000_000,
+    failover: false,
     spillFolder: "/etc/flo/spill",
   });
   assert.equal(config.leaseMs, 120_000);
