@@ -33,6 +33,14 @@ export const benchTables: readonly BenchTable[] = [
     columns: "id bigint primary key, title text, body text",
     values: `g, 'Title of article ' || g, repeat(md5(g::text) || ' lorem ipsum dolor sit amet ', 10)`,
   },
+  {
+    name: "toasted",
+    share: 0.1,
+    columns: `id bigint primary key, qty int, status varchar(20), ${names(20, (n) => `c${n} ${["int", "text"][n % 2]}`)},
+      doc jsonb, body text`,
+    values: `g, g % 1000, 'status_' || g % 7, ${names(20, (n) => ["g % 1000", `'text ' || (g + ${n}) % 5000`][n % 2]!)},
+      jsonb_build_object('a', g % 100, 'b', md5(g::text)), (select string_agg(md5((g * i)::text), '') from generate_series(1, 128) i)`,
+  },
 ];
 
 function names(count: number, make: (n: number) => string): string {
@@ -43,6 +51,7 @@ function names(count: number, make: (n: number) => string): string {
 export function fillStatements(table: BenchTable, rowCount: number): string[] {
   return [
     `create table ${table.name} (${table.columns})`,
+    ...(table.name === "toasted" ? ["alter table toasted alter body set storage external"] : []),
     `insert into ${table.name} select ${table.values} from generate_series(1, ${rowCount}) g`,
     `vacuum (freeze, analyze) ${table.name}`,
   ];
