@@ -3,6 +3,8 @@
 /** libpq's sslmode values: https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-PROTECTION */
 export type SslMode = "disable" | "allow" | "prefer" | "require" | "verify-ca" | "verify-full";
 
+export const RECEIVE_TIMEOUT_MS = 60_000;
+
 /** Plain data (it is sent to threads). File options are paths; `password` never appears in logs, status or errors. */
 export interface ConnectionConfig {
   readonly host: string; // a name, an address, or the folder of a unix socket
@@ -15,4 +17,6 @@ export interface ConnectionConfig {
   readonly sslCert?: string;
   readonly sslKey?: string;
   readonly connectTimeoutMs: number;
+  /** How long a connection may bring nothing that is due. Default RECEIVE_TIMEOUT_MS. */
+  readonly receiveTimeoutMs?: number;
 }

@@ -1,7 +1,7 @@
 // One connection for the length of one piece of work: what commands that only look, make or drop need.
 import type { Client } from "pg";
 import type { ConnectionConfig } from "../base/connection-config.ts";
-import { applicationName, type ConnectOptions, connect, connectionName } from "../postgres/connect.ts";
+import { applicationName, type ConnectOptions, connect, connectionName, endClient } from "../postgres/connect.ts";
 import { toPgFloError } from "../postgres/pg-error.ts";
 
 export type SessionOptions = Omit<ConnectOptions, "applicationName">;
@@ -19,7 +19,7 @@ export async function withSession<Result>(
   } catch (error) {
     throw toPgFloError(error, `${name.what}, ${connectionName(config)}`);
   } finally {
-    await client.end();
+    await endClient(client);
   }
 }
 

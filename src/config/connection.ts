@@ -71,6 +71,7 @@ function connectionConfig(settings: ConnectionSettings, baseDir: string): Connec
     ...(settings.sslcert ? { sslCert: file(settings.sslcert) } : {}),
     ...(settings.sslkey ? { sslKey: file(settings.sslkey) } : {}),
     connectTimeoutMs: settings.connect_timeout! * 1000,
+    receiveTimeoutMs: settings.receive_timeout! * 1000,
   };
 }
 

@@ -20,6 +20,7 @@ test("a minimal config gets every default, and the metadata live in the source",
     user: "repl",
     sslMode: "prefer",
     connectTimeoutMs: 10_000,
+    receiveTimeoutMs: 60_000,
   };
   assert.deepEqual(config, {
     group: "app",
@@ -54,6 +55,7 @@ source:
   sslcert: /tls/client.crt
   sslkey: tls/client.key
   connect_timeout: 3
+  receive_timeout: 7
   publication: dba made
 metadata: { url: "postgresql://m:p%40ss@[::1]:5433/meta?sslmode=disable&connect_timeout=5" }
 storage: file:///srv/a%20b
@@ -80,6 +82,7 @@ profile: native
     sslCert: "/tls/client.crt",
     sslKey: "/etc/flo/tls/client.key",
     connectTimeoutMs: 3000,
+    receiveTimeoutMs: 7000,
   });
   assert.equal(config.publication, "dba made");
   assert.deepEqual(config.metadata, {
@@ -90,6 +93,7 @@ profile: native
     password: "p@ss",
     sslMode: "disable",
     connectTimeoutMs: 5000,
+    receiveTimeoutMs: 60_000,
   });
   assert.deepEqual(config.storage, { kind: "local", root: "/srv/a b" });
   assert.deepEqual(config.schemas, {

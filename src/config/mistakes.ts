@@ -14,7 +14,13 @@ export interface Mistake {
 }
 
 const SHOWN_LENGTH_MAX = 80;
-const SHOWN_CONNECTION_KEYS: readonly unknown[] = ["port", "sslmode", "connect_timeout", "publication"];
+const SHOWN_CONNECTION_KEYS: readonly unknown[] = [
+  "port",
+  "sslmode",
+  "connect_timeout",
+  "receive_timeout",
+  "publication",
+];
 
 /** The one error that tells all mistakes in the order of their lines. `lineOf` gives a line from 1, or undefined. */
 export function configError(

@@ -26,6 +26,7 @@ const connectionShape = {
   sslcert: file,
   sslkey: file,
   connect_timeout: wholeNumber(1, 600, 10),
+  receive_timeout: wholeNumber(1, 3600, 60),
 };
 
 /** One connection's settings, each optional here: which must be there is in connection.ts. */

@@ -6,7 +6,7 @@ import { PgFloError } from "../base/errors.ts";
 import { failpoint } from "../base/failpoints.ts";
 import { lsn } from "../base/lsn.ts";
 import { takeBytesAsTheyAre } from "../postgres/client-encoding.ts";
-import { connect } from "../postgres/connect.ts";
+import { connect, receiveTimeoutMs } from "../postgres/connect.ts";
 import { quoteLiteral } from "../postgres/quote.ts";
 import { type RawConnection, takeOver } from "../postgres/raw-connection.ts";
 import { GatheringSocket } from "../postgres/socket.ts";
@@ -32,7 +32,7 @@ async function openInSnapshot(): Promise<RawConnection> {
     statementTimeoutMs: 0,
     stream: () => new GatheringSocket({ gather: false }),
   });
-  const connection = takeOver(client);
+  const connection = takeOver(client, receiveTimeoutMs(options.source));
   await takeBytesAsTheyAre(connection);
   await connection.query("begin transaction isolation level repeatable read read only");
   try {

@@ -98,6 +98,7 @@ async function onConnection<T>(
   try {
     result = await work(inside);
   } catch (error) {
+    if (error instanceof PgFloError && error.code === "CONNECTION_LOST") throw error;
     try {
       await client.query("rollback");
     } catch (rollbackError) {

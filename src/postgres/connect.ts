@@ -5,13 +5,14 @@ import { readFileSync } from "node:fs";
 import type { Duplex } from "node:stream";
 import type { ConnectionOptions } from "node:tls";
 import pg from "pg";
-import type { ConnectionConfig } from "../base/connection-config.ts";
+import { type ConnectionConfig, RECEIVE_TIMEOUT_MS } from "../base/connection-config.ts";
 import { PgFloError } from "../base/errors.ts";
 import { sqlState, toPgFloError } from "./pg-error.ts";
 
 const CATALOG_STATEMENT_TIMEOUT_MS = 60_000;
 const CATALOG_LOCK_TIMEOUT_MS = 10_000;
 const KEEPALIVE_IDLE_MS = 10_000;
+const END_TIMEOUT_MS = 2000;
 
 export interface ConnectOptions {
   /** What the server shows in pg_stat_activity; `applicationName(group, what)` makes it. */
@@ -58,7 +59,7 @@ export async function connect(config: ConnectionConfig, options: ConnectOptions)
  */
 export async function openPool(config: ConnectionConfig, options: PoolOptions): Promise<pg.Pool> {
   const { client, tls } = await negotiate(config, options);
-  await client.end();
+  await endClient(client);
   const pool = new pg.Pool({ ...clientConfig(config, options, tls), max: options.max });
   // Emitted for idle connections only: the pool has already thrown that one away and opens another when needed.
   pool.on("error", () => {});
@@ -81,6 +82,8 @@ export function clientConfig(
     ...(config.password === undefined ? {} : { password: config.password }),
     ssl: tls ? tlsOptions(config) : false,
     connectionTimeoutMillis: config.connectTimeoutMs,
+    // Statements without a limit at the server have none here.
+    ...(options.statementTimeoutMs === 0 ? {} : { query_timeout: receiveTimeoutMs(config) }),
     keepAlive: true,
     keepAliveInitialDelayMillis: KEEPALIVE_IDLE_MS,
     application_name: options.applicationName,
@@ -89,6 +92,21 @@ export function clientConfig(
     ...(options.replication === undefined ? {} : { replication: options.replication }),
     ...(options.stream === undefined ? {} : { stream: options.stream }),
   };
+}
+
+/** How long the connection may bring nothing that is due. */
+export function receiveTimeoutMs(config: ConnectionConfig): number {
+  return config.receiveTimeoutMs ?? RECEIVE_TIMEOUT_MS;
+}
+
+/** Ends the session politely; a server that does not answer within 2 s is left. Safe to call twice. */
+export async function endClient(client: pg.Client): Promise<void> {
+  const timer = setTimeout(() => client.connection?.stream?.destroy(), END_TIMEOUT_MS);
+  try {
+    await client.end();
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 async function negotiate(config: ConnectionConfig, options: ConnectOptions) {

@@ -122,7 +122,7 @@ function byText(message: string): Verdict | undefined {
   if (/timeout expired|connection timeout|timeout exceeded when trying to connect/i.test(message)) {
     return { code: "CONNECTION_FAILED" };
   }
-  if (/Connection terminated|not queryable|Client was closed|Connection ended/i.test(message)) {
+  if (/Connection terminated|Query read timeout|not queryable|Client was closed|Connection ended/i.test(message)) {
     return { code: "CONNECTION_LOST" };
   }
   if (/SASL|SCRAM|password must be/i.test(message)) return { code: "AUTHENTICATION_FAILED" };

@@ -31,7 +31,7 @@ function scripted(pieces: Uint8Array[], close = false): RawConnection {
       })();
     },
   });
-  return new RawConnection(new StreamSource(stream), "scripted");
+  return new RawConnection(new StreamSource(stream), "scripted", 60_000);
 }
 
 function collector(): CopyHandler & { rows: string[]; chunks: number } {

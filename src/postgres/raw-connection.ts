@@ -3,6 +3,7 @@
 // Source: https://www.postgresql.org/docs/current/protocol-flow.html
 import type { Duplex } from "node:stream";
 import type { Client, DatabaseError } from "pg";
+import { RECEIVE_TIMEOUT_MS } from "../base/connection-config.ts";
 import { PgFloError } from "../base/errors.ts";
 import { toPgFloError } from "./pg-error.ts";
 import type { ReceiveBuffer } from "./receive-buffer.ts";
@@ -57,11 +58,15 @@ export class RawConnection {
   #view: DataView = NO_VIEW;
   #gotRows = false;
   #waiting = false;
+  readonly #receiveTimeoutMs: number;
+  /** When something was received, asked for, or reading went on. */
+  #activeMs = performance.now();
   /** Set once, when the connection can no longer be used. */
   #closedBy: Error | undefined;
   readonly #closed = Promise.withResolvers<void>();
 
-  constructor(source: ByteSource, subject: string) {
+  constructor(source: ByteSource, subject: string, receiveTimeoutMs: number) {
+    this.#receiveTimeoutMs = receiveTimeoutMs;
     this.#source = source;
     this.#subject = subject;
     source.attachReader({
@@ -75,10 +80,23 @@ export class RawConnection {
     return this.#waiting;
   }
 
-  /** Runs one statement by the simple protocol; values in text format. For small results. */
-  async query(sql: string): Promise<TextRow[]> {
+  /** For how long nothing was received, while reading was not held back here. */
+  get silentMs(): number {
+    return this.#waiting ? 0 : performance.now() - this.#activeMs;
+  }
+
+  /**
+   * Runs one statement by the simple protocol; values in text format. For small results. CONNECTION_LOST when no answer
+   * comes in time; `patient`: it may take as long as it takes.
+   */
+  async query(sql: string, { patient = false }: { readonly patient?: boolean } = {}): Promise<TextRow[]> {
     const rows: TextRow[] = [];
-    await this.#run("query", sql, undefined, rows);
+    const watch = patient ? undefined : this.#watch();
+    try {
+      await this.#run("query", sql, undefined, rows);
+    } finally {
+      clearInterval(watch);
+    }
     return rows;
   }
 
@@ -87,11 +105,16 @@ export class RawConnection {
    * Rejects with the mapped server error (the connection stays usable), with CONNECTION_LOST, with what the handler
    * threw, or with the signal's reason; these three destroy the connection.
    */
-  copyOut(sql: string, handler: CopyHandler, signal?: AbortSignal): Promise<void> {
-    return this.#run("copyOut", sql, handler, [], signal);
+  async copyOut(sql: string, handler: CopyHandler, signal?: AbortSignal): Promise<void> {
+    const watch = this.#watch();
+    try {
+      await this.#run("copyOut", sql, handler, [], signal);
+    } finally {
+      clearInterval(watch);
+    }
   }
 
-  /** As `copyOut` for START_REPLICATION: `send` and `endCopy` may be used until it settles. */
+  /** As `copyOut` for START_REPLICATION, without its limit: `send` and `endCopy` may be used until it settles. */
   copyBoth(sql: string, handler: CopyHandler): Promise<void> {
     return this.#run("copyBoth", sql, handler, []);
   }
@@ -126,6 +149,22 @@ export class RawConnection {
     this.#fail(reason ?? this.#gone());
   }
 
+  /** Ends the connection when it brings nothing for too long: packets can vanish without a word. */
+  #watch(): NodeJS.Timeout {
+    const limitMs = this.#receiveTimeoutMs;
+    return setInterval(() => {
+      if (this.silentMs > limitMs) this.#fail(this.silent());
+    }, limitMs / 10);
+  }
+
+  /** The error of a connection that brings nothing. */
+  silent(): PgFloError {
+    const seconds = Math.round(this.#receiveTimeoutMs / 1000);
+    return new PgFloError("CONNECTION_LOST", `${this.#subject}, connection, it brought nothing for ${seconds} s`, {
+      fix: "nothing, pg-flo connects again; if the server needs longer, raise receive_timeout",
+    });
+  }
+
   async #run(
     kind: Operation["kind"],
     sql: string,
@@ -141,6 +180,7 @@ export class RawConnection {
     this.#operation = { kind, handler, rows, settle, doneSent: false, error: undefined, finished: false };
     const abort = () => this.#fail(signal?.reason instanceof Error ? signal.reason : new Error("aborted"));
     signal?.addEventListener("abort", abort, { once: true });
+    this.#activeMs = performance.now();
     this.#source.write(queryMessage(sql));
     try {
       await promise;
@@ -151,6 +191,7 @@ export class RawConnection {
 
   /** One piece of the stream: every whole message, then the handler's `chunk`. Never throws: it runs under the socket. */
   #received(buffer: ReceiveBuffer): boolean {
+    this.#activeMs = performance.now();
     if (this.#closedBy !== undefined) {
       buffer.start = buffer.end;
       buffer.wantedBytes = 0;
@@ -241,6 +282,7 @@ export class RawConnection {
     pending.then(
       () => {
         this.#waiting = false;
+        this.#activeMs = performance.now();
         if (this.#closedBy !== undefined) return;
         this.#finish(operation);
         this.#source.resumeReading();
@@ -285,7 +327,7 @@ interface ClientInside {
  * Takes the socket of an idle, authenticated client; the client must not be used any more. A client made with a
  * GatheringSocket as its `stream` and without TLS is read in place, any other by copying from its 'data' events.
  */
-export function takeOver(client: Client): RawConnection {
+export function takeOver(client: Client, receiveTimeoutMs = RECEIVE_TIMEOUT_MS): RawConnection {
   const { connection } = client as unknown as ClientInside;
   const { stream } = connection;
   // pg's own listeners would report to the client, where an unheard 'error' ends the process. Errors of the stream
@@ -294,5 +336,5 @@ export function takeOver(client: Client): RawConnection {
   connection.on("error", () => undefined);
   stream.removeAllListeners("data");
   const source = stream instanceof GatheringSocket ? stream : new StreamSource(stream);
-  return new RawConnection(source, `${client.user}@${client.host}:${client.port}/${client.database}`);
+  return new RawConnection(source, `${client.user}@${client.host}:${client.port}/${client.database}`, receiveTimeoutMs);
 }

@@ -3,11 +3,11 @@
 // It does not look into pgoutput messages, and confirms nothing by itself: only `confirm` moves the slot.
 // Source: https://www.postgresql.org/docs/current/protocol-replication.html
 import { type DatabaseError, escapeIdentifier } from "pg";
-import type { ConnectionConfig } from "../base/connection-config.ts";
+import { type ConnectionConfig, RECEIVE_TIMEOUT_MS } from "../base/connection-config.ts";
 import { PgFloError } from "../base/errors.ts";
 import { formatLsn, LSN_ZERO, type Lsn, lsn, parseLsn } from "../base/lsn.ts";
 import { takeBytesAsTheyAre } from "./client-encoding.ts";
-import { connect } from "./connect.ts";
+import { connect, receiveTimeoutMs } from "./connect.ts";
 import { toPgFloError } from "./pg-error.ts";
 import { type RawConnection, type TextRow, takeOver } from "./raw-connection.ts";
 import { GatheringSocket } from "./socket.ts";
@@ -85,11 +85,11 @@ export async function openReplication(
     replication: "database",
     stream: () => new GatheringSocket({ gather: true }),
   });
-  const raw = takeOver(client);
+  const raw = takeOver(client, receiveTimeoutMs(config));
   try {
     await takeBytesAsTheyAre(raw);
     const [row] = await raw.query("SHOW server_version_num");
-    return new ReplicationConnection(raw, Number(row?.[0]));
+    return new ReplicationConnection(raw, Number(row?.[0]), receiveTimeoutMs(config));
   } catch (error) {
     raw.destroy();
     throw error;
@@ -100,6 +100,8 @@ export class ReplicationConnection {
   /** As `server_version_num`: 180004 is 18.4. */
   readonly serverVersion: number;
   readonly #raw: RawConnection;
+  readonly #receiveTimeoutMs: number;
+  #askedMs = 0;
   #handler: ReplicationHandler | undefined;
   #stopping = false;
   // The highest WAL position seen, in halves: a bigint per message would allocate.
@@ -109,8 +111,9 @@ export class ReplicationConnection {
   #statusSentMs = 0;
   #confirmTimer: NodeJS.Timeout | undefined;
 
-  constructor(raw: RawConnection, serverVersion: number) {
+  constructor(raw: RawConnection, serverVersion: number, receiveTimeoutMs = RECEIVE_TIMEOUT_MS) {
     this.#raw = raw;
+    this.#receiveTimeoutMs = receiveTimeoutMs;
     this.serverVersion = serverVersion;
   }
 
@@ -133,13 +136,13 @@ export class ReplicationConnection {
   async createSlot(name: string, options: SlotOptions): Promise<CreatedSlot> {
     const temporary = options.temporary ? " TEMPORARY" : "";
     const sql = `CREATE_REPLICATION_SLOT ${escapeIdentifier(name)}${temporary} LOGICAL pgoutput`;
-    const row = await this.#oneRow(`${sql} ${slotOptions(options, this.serverVersion)}`, 4);
+    const row = await this.#oneRow(`${sql} ${slotOptions(options, this.serverVersion)}`, 4, { patient: true });
     return { consistentPoint: parseLsn(row[1]!), snapshotName: row[2] ?? null };
   }
 
   /** Drops a slot, and waits until nobody uses it. */
   async dropSlot(name: string): Promise<void> {
-    await this.#raw.query(`DROP_REPLICATION_SLOT ${escapeIdentifier(name)} WAIT`);
+    await this.#raw.query(`DROP_REPLICATION_SLOT ${escapeIdentifier(name)} WAIT`, { patient: true });
   }
 
   /**
@@ -157,7 +160,7 @@ export class ReplicationConnection {
       chunk: () => (this.#stopping ? undefined : handler.chunk()),
       notice: (notice) => refuseWarning(notice, options.slot),
     });
-    const ticker = setInterval(() => this.#tick(), HELD_STATUS_INTERVAL_MS);
+    const ticker = setInterval(() => this.#tick(), Math.min(HELD_STATUS_INTERVAL_MS, this.#receiveTimeoutMs / 3));
     let stopTimer: NodeJS.Timeout | undefined;
     const stop = () => {
       this.#stopping = true;
@@ -207,6 +210,11 @@ export class ReplicationConnection {
     this.#raw.destroy(reason);
   }
 
+  /** As a connection that brings nothing, although something is due. */
+  destroySilent(): void {
+    this.#raw.destroy(this.#raw.silent());
+  }
+
   #onCopyData(bytes: Uint8Array, view: DataView, start: number, end: number): void {
     const handler = this.#handler;
     if (handler === undefined || this.#stopping) return;
@@ -229,23 +237,34 @@ export class ReplicationConnection {
   }
 
   #tick(): void {
+    const { silentMs } = this.#raw;
+    if (silentMs > this.#receiveTimeoutMs) {
+      this.#raw.destroy(this.#raw.silent());
+      return;
+    }
+    // A server that has nothing to tell answers at once, so that silence means that it cannot be heard.
+    const waitMs = this.#receiveTimeoutMs / 3;
+    if (silentMs > waitMs && performance.now() - this.#askedMs > waitMs) {
+      this.#askedMs = performance.now();
+      this.#sendStatus(true);
+    }
     if (this.#raw.paused || performance.now() - this.#statusSentMs >= STATUS_INTERVAL_MS - HELD_STATUS_INTERVAL_MS) {
       this.#sendStatus();
     }
   }
 
-  #sendStatus(): void {
+  #sendStatus(replyRequested = false): void {
     clearTimeout(this.#confirmTimer);
     this.#confirmTimer = undefined;
     this.#statusSentMs = performance.now();
     const flushed = this.#confirmed;
     const received = this.received;
     const written = received < flushed ? flushed : received;
-    this.#raw.send(standbyStatusMessage({ written, flushed, timeMs: Date.now(), replyRequested: false }));
+    this.#raw.send(standbyStatusMessage({ written, flushed, timeMs: Date.now(), replyRequested }));
   }
 
-  async #oneRow(command: string, columnCount: number): Promise<TextRow> {
-    const rows = await this.#raw.query(command);
+  async #oneRow(command: string, columnCount: number, patience = { patient: false }): Promise<TextRow> {
+    const rows = await this.#raw.query(command, patience);
     const row = rows[0];
     if (rows.length !== 1 || row === undefined || row.length < columnCount) {
       throw violation(`the answer to ${command.split(" ")[0]} has an unknown form`, 0);

@@ -1,12 +1,18 @@
 // A snapshot that copying threads import: made by a slot's creation, held by a transaction of our own.
 
+import { systemClock } from "../base/clock.ts";
 import { failpoint } from "../base/failpoints.ts";
 import type { Lsn } from "../base/lsn.ts";
 import type { Config } from "../config/config.ts";
-import { applicationName, connect } from "../postgres/connect.ts";
+import { applicationName, connect, endClient, receiveTimeoutMs } from "../postgres/connect.ts";
 import { toPgFloError } from "../postgres/pg-error.ts";
 import { quoteLiteral } from "../postgres/quote.ts";
-import { openReplication } from "../postgres/replication.ts";
+import { openReplication, type ReplicationConnection } from "../postgres/replication.ts";
+import { readSlot } from "../postgres/slot.ts";
+import { onSource } from "./source-connection.ts";
+
+/** So often the slot is seen to be done, within the time for an answer, before the connection is given up. */
+const UNHEARD_TIMES = 3;
 
 export interface HeldSnapshot extends AsyncDisposable {
   readonly name: string;
@@ -29,11 +35,13 @@ export async function snapshotOfNewSlot(
   signal.addEventListener("abort", giveUp, { once: true });
   try {
     signal.throwIfAborted();
-    const created = await replication.createSlot(slot.name, {
-      temporary: slot.temporary,
-      snapshot: "export",
-      failover: !slot.temporary && config.stream.failover,
-    });
+    const created = await heard(config, replication, slot.name, () =>
+      replication.createSlot(slot.name, {
+        temporary: slot.temporary,
+        snapshot: "export",
+        failover: !slot.temporary && config.stream.failover,
+      }),
+    );
     failpoint("snapshot.exported");
     return await holdSnapshot(config, created.snapshotName!, created.consistentPoint);
   } catch (error) {
@@ -46,19 +54,46 @@ export async function snapshotOfNewSlot(
   }
 }
 
+/**
+ * Creating a slot may take hours without a word: another connection asks whether it still goes on. When the slot is
+ * there, or not any more, and no answer comes, none will.
+ */
+async function heard<T>(
+  config: Config,
+  replication: ReplicationConnection,
+  slot: string,
+  create: () => Promise<T>,
+): Promise<T> {
+  const end = new AbortController();
+  const watching = (async () => {
+    for (let answered = 0; !end.signal.aborted; ) {
+      await systemClock.sleep(receiveTimeoutMs(config.source) / UNHEARD_TIMES, end.signal);
+      const waits = await onSource(config, "look at the slot", async (source) => {
+        const state = await readSlot(source, slot);
+        return state.exists && state.confirmedFlushLsn === null;
+      }).catch(() => true); // a source that cannot be asked says nothing of this connection
+      answered = waits ? 0 : answered + 1;
+      if (answered === UNHEARD_TIMES) replication.destroySilent();
+    }
+  })();
+  watching.catch(() => {}); // the sleep that was aborted
+  try {
+    return await create();
+  } finally {
+    end.abort();
+  }
+}
+
 // The exporting connection must stay idle; a transaction that imported the snapshot can export it again and again.
 async function holdSnapshot(config: Config, exported: string, lsn: Lsn): Promise<HeldSnapshot> {
-  const holder = await connect(config.source, {
-    applicationName: applicationName(config.group, "snapshot"),
-    statementTimeoutMs: 0,
-  });
+  const holder = await connect(config.source, { applicationName: applicationName(config.group, "snapshot") });
   try {
     await holder.query("begin transaction isolation level repeatable read read only");
     await holder.query(`set transaction snapshot ${quoteLiteral(exported)}`);
     const { rows } = await holder.query<{ name: string }>("select pg_export_snapshot() as name");
-    return { name: rows[0]!.name, lsn, [Symbol.asyncDispose]: () => holder.end() };
+    return { name: rows[0]!.name, lsn, [Symbol.asyncDispose]: () => endClient(holder) };
   } catch (error) {
-    await holder.end();
+    await endClient(holder);
     throw toPgFloError(error, `hold the snapshot for group ${config.group}`);
   }
 }

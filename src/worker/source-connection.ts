@@ -3,7 +3,7 @@
 import type { ClientBase } from "pg";
 import { PgFloError } from "../base/errors.ts";
 import type { Config } from "../config/config.ts";
-import { applicationName, connect } from "../postgres/connect.ts";
+import { applicationName, connect, endClient } from "../postgres/connect.ts";
 import { toPgFloError } from "../postgres/pg-error.ts";
 
 /** `what` is told to the server (application_name) and opens messages: `read the slot of group app, …`. */
@@ -14,7 +14,7 @@ export async function onSource<T>(config: Config, what: string, work: (source: C
   } catch (error) {
     throw toPgFloError(error, `${what} of group ${config.group}`);
   } finally {
-    await source.end();
+    await endClient(source);
   }
 }
 

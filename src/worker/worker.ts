@@ -15,7 +15,7 @@ import { metadataSessionOptions } from "../metadata/queryable.ts";
 import { activateStream, claimStream, ensureStream, type StreamFence } from "../metadata/streams.ts";
 import { readTables } from "../metadata/tables.ts";
 import { releaseWorker } from "../metadata/workers.ts";
-import { applicationName, connect, openPool } from "../postgres/connect.ts";
+import { applicationName, connect, endClient, openPool } from "../postgres/connect.ts";
 import { toPgFloError } from "../postgres/pg-error.ts";
 import { syncPublications } from "../postgres/publication.ts";
 import { publicationNames } from "../postgres/publication-plan.ts";
@@ -59,7 +59,7 @@ export async function runWorker(options: WorkerOptions, signal: AbortSignal): Pr
   await storage.probe();
   await removeLeftSpillFiles(config.stream.spillFolder);
   // What cannot be reached at the start is told at once; later it is waited for.
-  await (await connect(config.source, { applicationName: applicationName(config.group, "start") })).end();
+  await endClient(await connect(config.source, { applicationName: applicationName(config.group, "start") }));
   await using db = await openMetadataPool(config);
   const start: SessionStart = { checked: false, mark: null };
   const session = async (inner: AbortSignal): Promise<void> => {
@@ -150,7 +150,7 @@ async function runSession(options: SessionOptions, signal: AbortSignal): Promise
     return await runServices(options, { ...claim.stream, workerId }, discovery, initial, signal);
   } finally {
     if (workerId !== null) await releaseQuietly(db, workerId, log);
-    await source.end();
+    await endClient(source);
   }
 }
 

@@ -4,17 +4,28 @@ import { connect, createServer, type Socket } from "node:net";
 
 export interface LossyProxy extends AsyncDisposable {
   readonly port: number;
+  /** Cuts each connection that is open with this probability. Gives how many. */
+  cut(share: number): number;
+  /** The same without a word: they stay open, and what is sent over them vanishes. */
+  swallow(share: number): number;
   /** How many COMMITs got lost so far, on their way there and on the way back. */
   readonly lost: { readonly requests: number; readonly replies: number };
 }
 
-/** `loses` is asked at each COMMIT. */
+interface Pair {
+  readonly end: () => void;
+  swallows: boolean;
+}
+
+/** `loses` is asked at each COMMIT, `random` for each connection that may be cut. */
 export async function startLossyProxy(
   target: { readonly host: string; readonly port: number },
-  loses: () => "request" | "reply" | null,
+  loses: () => "request" | "reply" | null = () => null,
+  random: () => number = Math.random,
 ): Promise<LossyProxy> {
   const lost = { requests: 0, replies: 0 };
   const sockets = new Set<Socket>();
+  const pairs = new Set<Pair>();
   const server = createServer((client) => {
     const upstream = connect(target.port, target.host);
     let swallow = false;
@@ -23,12 +34,16 @@ export async function startLossyProxy(
       upstream.destroy();
       sockets.delete(client);
       sockets.delete(upstream);
+      pairs.delete(pair);
     };
+    const pair: Pair = { end, swallows: false };
+    pairs.add(pair);
     for (const socket of [client, upstream]) {
       sockets.add(socket);
       socket.on("error", end).on("close", end);
     }
     client.on("data", (bytes) => {
+      if (pair.swallows) return;
       const losing = isCommit(bytes) ? loses() : null;
       if (losing === "request") {
         lost.requests++;
@@ -42,14 +57,28 @@ export async function startLossyProxy(
       upstream.write(bytes);
     });
     upstream.on("data", (bytes) => {
+      if (pair.swallows) return;
       if (swallow) end();
-      else client.write(bytes);
+      else if (!client.write(bytes)) {
+        upstream.pause();
+        client.once("drain", () => upstream.resume());
+      }
     });
   });
+  const hit = (share: number, what: (pair: Pair) => void): number => {
+    const chosen = [...pairs].filter((pair) => !pair.swallows && random() < share);
+    for (const pair of chosen) what(pair);
+    return chosen.length;
+  };
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   return {
     port: (server.address() as { port: number }).port,
     lost,
+    cut: (share) => hit(share, (pair) => pair.end()),
+    swallow: (share) =>
+      hit(share, (pair) => {
+        pair.swallows = true;
+      }),
     async [Symbol.asyncDispose]() {
       for (const socket of sockets) socket.destroy();
       await new Promise((resolve) => server.close(resolve));

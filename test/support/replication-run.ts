@@ -80,9 +80,10 @@ function configText(options: RunOptions): string {
   ].join("\n");
 }
 
-function connectionText({ host, port, user, database }: ConnectionConfig, variable: string): string {
+function connectionText({ host, port, user, database, receiveTimeoutMs }: ConnectionConfig, variable: string): string {
   const text = Object.entries({ host, user, database }).map(([key, value]) => `${key}: ${JSON.stringify(value)}`);
-  return [...text, `port: ${port}`, `password: "\${${variable}}"`, "connect_timeout: 5"].join(", ");
+  const limits = ["connect_timeout: 5", ...(receiveTimeoutMs ? [`receive_timeout: ${receiveTimeoutMs / 1000}`] : [])];
+  return [...text, `port: ${port}`, `password: "\${${variable}}"`, ...limits].join(", ");
 }
 
 /** Asks until the answer is true. */
