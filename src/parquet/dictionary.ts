@@ -18,6 +18,13 @@ const PROBE_NEW = 0.45;
 /** MAX_DICTIONARY_VALUES fits into 16 bits. */
 export type Indices = Uint8Array | Uint16Array;
 
+// Used during one call, by all builders of the thread: new ones for each page would keep the garbage collector busy.
+let scratchIndices = new Int32Array(32 * 1024);
+let scratchValues = new Uint8Array(64 * 1024);
+const scratchUsed = new Uint8Array(MAX_DICTIONARY_VALUES);
+/** What is kept after a page that needed more. */
+const MAX_SCRATCH_INDICES = 1024 * 1024;
+
 export class DictionaryBuilder {
   /** Bytes of one value; 0 for BYTE_ARRAY, whose values carry a length. */
   readonly #width: number;
@@ -66,7 +73,8 @@ export class DictionaryBuilder {
     const { bytes, view, valueCount } = leaf;
     // A page of NULLs says nothing about the values that may come.
     if (valueCount === 0) return new Uint8Array(0);
-    const indices = new Int32Array(valueCount);
+    if (scratchIndices.length < valueCount) scratchIndices = new Int32Array(valueCount);
+    const indices = scratchIndices;
     const countBefore = this.#count;
     let at = LEVEL_HEADROOM_BYTES;
     let index = 0;
@@ -84,21 +92,24 @@ export class DictionaryBuilder {
     this.#plainBytes += leaf.valueBytes;
     this.#indexBytes += 1 + Math.ceil((valueCount * this.#bitWidth()) / 8);
     if (this.#end + this.#indexBytes >= this.#plainBytes * WORTH_IT) return null;
-    return narrow(indices, this.#count);
+    const narrowed = narrow(indices.subarray(0, valueCount), this.#count);
+    if (indices.length > MAX_SCRATCH_INDICES) scratchIndices = new Int32Array(0);
+    return narrowed;
   }
 
   /** Bounds of a page with these indices: only its distinct values are compared. */
   bounds(type: ValueType, indices: Indices): PageBounds {
-    const used = new Uint8Array(this.#count);
+    const used = scratchUsed.fill(0, 0, this.#count);
     for (let i = 0; i < indices.length; i++) used[indices[i]!] = 1;
-    const values = new Uint8Array(this.#end);
+    if (scratchValues.length < this.#end) scratchValues = new Uint8Array(2 * this.#end);
+    const values = scratchValues;
     let end = 0;
     let count = 0;
     for (let index = 0; index < this.#count; index++) {
       if (used[index] === 0) continue;
       const start = this.#starts[index]!;
       const size = this.#sizeOf(index);
-      values.set(this.#values.subarray(start, start + size), end);
+      for (let k = 0; k < size; k++) values[end + k] = this.#values[start + k]!;
       end += size;
       count++;
     }

@@ -6,11 +6,16 @@ const FIRST_BYTES = 256 * 1024;
 const MAX_BYTES = 0x7fffffff;
 /** What is kept of a grown arena when little or nothing is left in it. */
 const KEPT_BYTES = 16 * 1024 * 1024;
+/** Below this a loop of words beats the native copy, whose call costs more than the bytes. */
+const SHORT_BYTES = 512;
 
 export class Arena {
   bytes: Uint8Array<ArrayBuffer>;
   view: DataView<ArrayBuffer>;
   length = 0;
+  // The bytes that are appended from, and a view of them: they stay the same for thousands of changes.
+  #source: Uint8Array = new Uint8Array(0);
+  #sourceView: DataView = new DataView(this.#source.buffer);
 
   readonly #keptBytes: number;
 
@@ -25,13 +30,22 @@ export class Arena {
   append(source: Uint8Array, start: number, end: number): number {
     const size = end - start;
     const at = this.reserve(size);
-    if (size > 64) {
-      this.bytes.set(source.subarray(start, end), at);
-    } else {
-      const { bytes } = this;
-      for (let k = 0; k < size; k++) bytes[at + k] = source[start + k]!;
-    }
+    if (size > SHORT_BYTES) this.bytes.set(source.subarray(start, end), at);
+    else this.#appendWords(source, start, size, at);
     return at;
+  }
+
+  #appendWords(source: Uint8Array, start: number, size: number, at: number): void {
+    if (source !== this.#source) {
+      this.#source = source;
+      this.#sourceView = new DataView(source.buffer, source.byteOffset, source.byteLength);
+    }
+    const { bytes, view } = this;
+    const from = this.#sourceView;
+    let k = 0;
+    // Compiled to moves of 64 bits: no bigint is ever made.
+    for (; k + 8 <= size; k += 8) view.setBigInt64(at + k, from.getBigInt64(start + k, true), true);
+    for (; k < size; k++) bytes[at + k] = source[start + k]!;
   }
 
   /** Takes `size` bytes, to be filled by the caller. */
