@@ -1,17 +1,8 @@
 // Runs copier threads and feeds them ranges. It decides nothing about ranges: its owner claims and completes them.
 import { availableParallelism } from "node:os";
-import { setFlagsFromString } from "node:v8";
 import { Worker } from "node:worker_threads";
 import { PgFloError } from "../base/errors.ts";
 import type { CopierOptions, CopyJob, CopyJobResult, ErrorData, FromCopier, ToCopier } from "./copier-messages.ts";
-
-/**
- * Heap of a thread before its first full garbage collection, in MB. A thread keeps next to nothing alive but makes
- * buffers of pages all the time: with V8's few MB to begin with it would collect after every ten of them, a tenth of all
- * CPU time. The whole process has this setting; only heaps that are made later take it.
- */
-const THREAD_HEAP_MB = 128;
-setFlagsFromString(`--initial-heap-size=${THREAD_HEAP_MB}`);
 
 /** How a stopped thread may take to drop its files before it is ended. */
 const STOP_TIMEOUT_MS = 5000;
