@@ -55,6 +55,7 @@ export const errorPolicies = {
   STORAGE_FULL: { action: "retry", fix: "free space at the storage; pg-flo waits and goes on by itself" },
   STORAGE_FAILED: { action: "retry", fix: "check that the storage can be reached and written" },
   STORAGE_DENIED: { action: "stop-worker", fix: "give this user the right to write to the storage's folder or bucket" },
+  STORAGE_INVALID: { action: "stop-worker", fix: "correct bucket, region and endpoint in the key storage" },
   METADATA_VERSION: { action: "stop-worker", fix: "use the pg-flo version that wrote the metadata, or a newer one" },
   METADATA_CORRUPT: {
     action: "stop-worker",

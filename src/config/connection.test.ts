@@ -25,7 +25,7 @@ stream: { flush_interval: "\${FLUSH}" }
   assert.equal(config.copy.parallel, 8);
   assert.equal(config.stream.flushIntervalMs, 250);
   const escaped = parse(withKey("storage", '"/a/$${HOME}/$x/${NAME}"'), { NAME: "${n}" });
-  assert.equal(escaped.storage.root, "/a/${HOME}/$x/${n}");
+  assert.deepEqual(escaped.storage, { kind: "local", root: "/a/${HOME}/$x/${n}" });
   const inHost = parse(withKey("source", '{ url: "postgres://u:p@${WHERE}" }'), { WHERE: "h:77/d?sslmode=allow" });
   assert.deepEqual([inHost.source.host, inHost.source.port, inHost.source.sslMode], ["h", 77, "allow"]);
 });

@@ -296,5 +296,5 @@ test("a file that cannot be read is told with the way out", (t) => {
   writeFileSync(file, `# ${"x".repeat(1_000_001)}`);
   assert.throws(() => loadConfig(file, {}), /allowed are 1000000/);
   writeFileSync(file, `\uFEFF${MINIMAL}`);
-  assert.equal(loadConfig(file, {}).storage.root, join(folder, "data"));
+  assert.deepEqual(loadConfig(file, {}).storage, { kind: "local", root: join(folder, "data") });
 });

@@ -60,7 +60,7 @@ export const configOptions = mapping({
   group: text(/^[a-z0-9_]{1,40}$/, "1 to 40 characters of a-z, 0-9 and _"),
   source: mapping({ ...connectionShape, publication: identifier("the name of a publication") }).partial(),
   metadata: connectionOptions.optional(),
-  storage: text(/^[^\0]+$/, "a folder or file:///folder; s3:// is not in this version"),
+  storage: text(/^[^\0]+$/, "a folder, file:///folder or s3://bucket/prefix"),
   schemas: z.record(z.string(), z.union([z.literal("*"), tables], { error: '"*" or a mapping of tables' }), {
     error: 'a mapping of schemas, such as { public: "*" }',
   }),

@@ -6,6 +6,7 @@ import { METADATA_SCHEMA } from "../base/metadata-schema.ts";
 import type { StorageConfig } from "../base/storage-config.ts";
 import { isMapping, type Mistake, showValue } from "./mistakes.ts";
 import { isIdentifier } from "./options.ts";
+import { parseS3Location } from "./s3-location.ts";
 
 /** Mistakes of `schemas`: names, the `*`, and lists of columns that exclude each other. */
 export function schemaRules(schemas: unknown): Mistake[] {
@@ -49,7 +50,7 @@ function tableRules(schema: string, tables: Readonly<Record<string, unknown>>): 
 
 export type ResolvedStorage = { readonly storage: StorageConfig } | { readonly mistake: Mistake };
 
-/** The storage that a folder, relative to `baseDir`, or a file:// URL names. */
+/** The storage that a folder, relative to `baseDir`, a file:// or an s3:// URL names. */
 export function resolveStorage(text: string, baseDir: string): ResolvedStorage {
   const mistake = (what: string) => ({ mistake: { path: ["storage"], text: `is ${showValue(text)}, ${what}` } });
   const scheme = /^([a-z][a-z0-9+.-]+):/i.exec(text)?.[1]?.toLowerCase();
@@ -61,8 +62,12 @@ export function resolveStorage(text: string, baseDir: string): ResolvedStorage {
       return mistake("allowed is file:///absolute/folder, without a host and percent-encoded");
     }
   }
+  if (scheme === "s3") {
+    const location = parseS3Location(text);
+    return "mistake" in location ? mistake(location.mistake) : location;
+  }
   if (scheme !== undefined && text.includes("://")) {
-    return mistake(`${scheme}:// is not possible in this version, allowed is a folder or file:///folder`);
+    return mistake(`${scheme}:// is not possible, allowed is a folder, file:///folder or s3://bucket/prefix`);
   }
   if (/^~(\/|$)/.test(text)) {
     return mistake(

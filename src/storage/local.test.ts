@@ -9,7 +9,6 @@ import { PgFloError } from "../base/errors.ts";
 import { storageContract } from "./contract.ts";
 import { openLocalStorage, TEMPORARY_PREFIX } from "./local.ts";
 import { openStorage } from "./open.ts";
-import type { StoredEntry } from "./storage.ts";
 
 function makeFolder(t: { after(done: () => void): void }): string {
   const folder = mkdtempSync(join(tmpdir(), "pg-flo-storage-"));
@@ -30,8 +29,8 @@ storageContract("local", async (t) => {
   return { storage: openStorage({ kind: "local", root }), read };
 });
 
-async function entriesOf(entries: AsyncIterable<StoredEntry>): Promise<StoredEntry[]> {
-  const found: StoredEntry[] = [];
+async function entriesOf<Entry>(entries: AsyncIterable<Entry>): Promise<Entry[]> {
+  const found: Entry[] = [];
   for await (const entry of entries) found.push(entry);
   return found;
 }
@@ -45,19 +44,17 @@ function isError(code: string, ...parts: string[]) {
   };
 }
 
-test("a file under way has a temporary name that no glob of *.parquet finds, and a crash's is listed as an orphan", async (t) => {
+test("a file under way has a temporary name that no glob of *.parquet finds, and a crash's is listed as unfinished", async (t) => {
   const root = makeFolder(t);
   const storage = openLocalStorage(root);
   const file = await storage.create("app/f.parquet");
   await file.write(new Uint8Array(10));
   const [name] = readdirSync(join(root, "app"));
   assert.match(name!, /^\.tmp-[0-9a-f-]{36}$/);
-  const entries = await entriesOf(storage.list("app"));
-  assert.deepEqual(
-    entries.map((entry) => [entry.path, entry.sizeBytes]),
-    [[`app/${name}`, 10]],
-  );
-  await storage.remove(`app/${name}`);
+  assert.deepEqual(await entriesOf(storage.list("app")), []);
+  const [unfinished, ...others] = await entriesOf(storage.listUnfinished("app"));
+  assert.deepEqual([unfinished!.path, others], [`app/${name}`, []]);
+  await storage.removeUnfinished(unfinished!);
   assert.deepEqual(readdirSync(root), []);
   await assert.rejects(file.finish(), isError("STORAGE_FAILED", "finish", "ENOENT"));
   await file.abort();

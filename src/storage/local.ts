@@ -1,17 +1,21 @@
 // Files in a folder. A file is written under a temporary name beside its own, synced, renamed and its folders synced:
-// whoever sees it sees it whole, also after a power failure. What a crash leaves is a `.tmp-…` file, which `list` shows,
-// so that the sweep of orphans finds it; readers that look for *.parquet never do.
+// whoever sees it sees it whole, also after a power failure. What a crash leaves is a `.tmp-…` file, which `listUnfinished`
+// shows; readers that look for *.parquet never find it.
 
 import { randomUUID } from "node:crypto";
+import { createReadStream } from "node:fs";
 import { type FileHandle, mkdir, open, opendir, readFile, rename, rmdir, stat, unlink } from "node:fs/promises";
-import { dirname, join, relative, resolve, sep } from "node:path";
+import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import { crc32 } from "node:zlib";
+import { PgFloError } from "../base/errors.ts";
 import { failpoint } from "../base/failpoints.ts";
-import type { FileSink, Storage, StoredEntry, StoredFile } from "./storage.ts";
+import { refuseForeignPath } from "./paths.ts";
+import type { FileSink, Storage, StoredEntry, StoredFile, UnfinishedFile } from "./storage.ts";
 import { errorCode, storageError } from "./storage-error.ts";
 
 export const TEMPORARY_PREFIX = ".tmp-";
 const PROBE_SIZE_BYTES = 4096;
+const READ_BYTES = 1 << 20;
 const KNOWN_FOLDERS_MAX = 10_000;
 const CREATE_ATTEMPTS_MAX = 10;
 
@@ -33,8 +37,11 @@ export function openLocalStorage(root: string, openFile: OpenFile = openNewFile)
   return {
     url: root,
     create,
-    list: (prefix) => listFiles(root, prefix),
+    read: (path) => readFileParts(root, path),
+    list: (prefix) => listFinished(root, prefix),
+    listUnfinished: (prefix) => listUnfinished(root, prefix),
     remove: (path) => removeFile(root, path, folders),
+    removeUnfinished: ({ path }) => removeFile(root, path, folders),
     probe: () => probe(root, create, folders),
   };
 }
@@ -223,6 +230,35 @@ async function removeIfEmpty(folder: string): Promise<boolean> {
   }
 }
 
+async function* readFileParts(root: string, path: string): AsyncGenerator<Uint8Array> {
+  const target = resolveInside(root, path);
+  try {
+    yield* createReadStream(target, { highWaterMark: READ_BYTES }) as AsyncIterable<Uint8Array>;
+  } catch (error) {
+    if (errorCode(error) === "ENOENT") {
+      throw new PgFloError("STORAGE_FAILED", `${target}, read, the file is not there`, {
+        fix: "look who removed it: files that the manifest lists must stay",
+        facts: { path, missing: true },
+      });
+    }
+    throw storageError("read", target, error);
+  }
+}
+
+async function* listFinished(root: string, prefix: string): AsyncGenerator<StoredEntry> {
+  for await (const entry of listFiles(root, prefix)) if (!isTemporary(entry.path)) yield entry;
+}
+
+async function* listUnfinished(root: string, prefix: string): AsyncGenerator<UnfinishedFile> {
+  for await (const { path, modifiedAt } of listFiles(root, prefix)) {
+    if (isTemporary(path)) yield { path, id: basename(path), modifiedAt };
+  }
+}
+
+function isTemporary(path: string): boolean {
+  return basename(path).startsWith(TEMPORARY_PREFIX);
+}
+
 async function* listFiles(root: string, prefix: string): AsyncGenerator<StoredEntry> {
   const waiting = [prefix === "" ? root : resolveInside(root, prefix)];
   for (let folder = waiting.pop(); folder !== undefined; folder = waiting.pop()) {
@@ -287,16 +323,7 @@ async function probe(root: string, create: (path: string) => Promise<LocalFile>,
   }
 }
 
-/** An assertion: paths are made by pg-flo (paths.ts) or come from its manifest. */
 function resolveInside(root: string, path: string): string {
-  const target = resolve(root, path);
-  const parts = path.split("/");
-  if (
-    path.includes("\0") ||
-    path.includes("\\") ||
-    parts.some((part) => part === "" || part === "." || part === "..")
-  ) {
-    throw new Error(`not a path below the storage's root: ${JSON.stringify(path)}`);
-  }
-  return target;
+  refuseForeignPath(path);
+  return resolve(root, path);
 }

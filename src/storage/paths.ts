@@ -38,6 +38,15 @@ export function tableFolder(schema: string, table: string): string {
   return `${shorten(encodedSchema)}.${shorten(encodedTable)}~${hash}`;
 }
 
+/** An assertion: paths are made here or come from the manifest. Empty only where a prefix may be. */
+export function refuseForeignPath(path: string): void {
+  const parts = path.split("/");
+  const leaves = parts.some((part) => part === "" || part === "." || part === "..");
+  if (leaves || path.includes("\0") || path.includes("\\")) {
+    throw new Error(`not a path below the storage's root: ${JSON.stringify(path)}`);
+  }
+}
+
 /** Cut for the eye only, never inside a %XX: the hash is what tells it from others. */
 function shorten(encoded: string): string {
   return encoded.slice(0, SHORTENED_NAME_LENGTH).replace(/%.?$/, "");

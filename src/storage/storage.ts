@@ -22,15 +22,31 @@ export interface StoredEntry {
   readonly modifiedAt: Date;
 }
 
+/** What was begun and not finished: a file under way now, or one that a crash left. Nobody reads it. */
+export interface UnfinishedFile {
+  /** Where it lies; for people, and to tell whose it is. */
+  readonly path: string;
+  /** Tells it from others under the same path; the storage's own. */
+  readonly id: string;
+  /** When it was last known to be worked on. */
+  readonly modifiedAt: Date;
+}
+
 /** Paths are relative to the storage's root, use `/`, and never contain `..`. */
 export interface Storage {
   /** For people: what the config named, without secrets. */
   readonly url: string;
   create(path: string): Promise<FileSink>;
-  /** Every file below a prefix (a folder path), in no order. A missing prefix has none. */
+  /** A finished file's bytes, in order. A missing one is STORAGE_FAILED, with `missing: true` among its facts. */
+  read(path: string): AsyncIterable<Uint8Array>;
+  /** Every finished file below a prefix (a folder path), in no order. A missing prefix has none. */
   list(prefix: string): AsyncIterable<StoredEntry>;
+  /** Every unfinished one below a prefix. A storage that cannot tell gives none. */
+  listUnfinished(prefix: string): AsyncIterable<UnfinishedFile>;
+  /** Drops an unfinished one; whoever still writes it fails and begins again. A missing one is not an error. */
+  removeUnfinished(file: UnfinishedFile): Promise<void>;
   /** Removing a missing file is not an error. */
   remove(path: string): Promise<void>;
-  /** Proves that files can be written, read and removed, or throws STORAGE_DENIED, STORAGE_FULL or STORAGE_FAILED. */
+  /** Proves that files can be written, read, listed and removed, or throws a STORAGE_… error that says what cannot. */
   probe(): Promise<void>;
 }

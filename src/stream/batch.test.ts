@@ -348,10 +348,7 @@ test("a storage that fails ends finish with its error, and abort drops the other
   const failure = new PgFloError("STORAGE_FULL", "the third file does not fit");
   let created = 0;
   const storage: Storage = {
-    url: local.url,
-    list: (prefix) => local.list(prefix),
-    remove: (path) => local.remove(path),
-    probe: () => local.probe(),
+    ...local,
     create: async (path) => {
       const sink = await local.create(path);
       if (++created !== 3) return sink;
