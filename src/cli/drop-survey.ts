@@ -80,12 +80,22 @@ export async function surveySource(client: Client, group: string, known: readonl
   };
 }
 
+export interface GroupFile {
+  readonly path: string;
+  remove(): Promise<void>;
+}
+
 /** Every file that pg-flo wrote for the group, also what a crash left; nothing else that lies in its folder. */
-export async function* filesOf(storage: Storage, group: string): AsyncGenerator<string> {
+export async function* filesOf(storage: Storage, group: string): AsyncGenerator<GroupFile> {
   for await (const { path } of storage.list(group)) {
-    const [, folder, kind, ...rest] = path.split("/");
-    const name = rest.at(-1) ?? "";
-    const ours = folder?.includes(".") && (kind === "copy" || kind === "stream");
-    if (ours && /^(?:[^\\]+\.parquet|\.tmp-[0-9a-f-]+)$/.test(name)) yield path;
+    if (isOurs(path) && /\.parquet$/.test(path)) yield { path, remove: () => storage.remove(path) };
   }
+  for await (const file of storage.listUnfinished(group)) {
+    if (isOurs(file.path)) yield { path: file.path, remove: () => storage.removeUnfinished(file) };
+  }
+}
+
+function isOurs(path: string): boolean {
+  const [, folder, kind, ...rest] = path.split("/");
+  return folder?.includes(".") === true && (kind === "copy" || kind === "stream") && rest.length > 0;
 }

@@ -12,11 +12,19 @@ import { connectionName } from "../postgres/connect.ts";
 import { dropPublications } from "../postgres/publication.ts";
 import { publicationNames } from "../postgres/publication-plan.ts";
 import { dropSlot, readSlot, slotName } from "../postgres/slot.ts";
+import { inParallel } from "../storage/lanes.ts";
 import { openStorage } from "../storage/open.ts";
 import { confirm } from "./confirmation.ts";
 import type { Invocation, Register } from "./context.ts";
 import { withConfig } from "./context.ts";
-import { filesOf, type MetadataSurvey, type SourceSurvey, surveyMetadata, surveySource } from "./drop-survey.ts";
+import {
+  filesOf,
+  type GroupFile,
+  type MetadataSurvey,
+  type SourceSurvey,
+  surveyMetadata,
+  surveySource,
+} from "./drop-survey.ts";
 import { printJson } from "./output.ts";
 import { withSession } from "./session.ts";
 
@@ -153,9 +161,9 @@ function surveyText(config: Config, { metadata, source, fileCount }: Survey): st
     ...(source?.slots ?? []).map((slot) => `replication slot ${slot} at ${connectionName(config.source)}`),
     ...(source?.publications ?? []).map((name) => `publication ${name} at ${connectionName(config.source)}`),
     ...metadataText(config, metadata),
-    ...(fileCount === null ? [] : [`${fileCount} files in ${storage}/${config.group}`]),
+    ...(fileCount === null ? [] : [`${fileCount} files of the group in ${storage}`]),
   ];
-  const kept = fileCount === null ? `The files in ${storage}/${config.group} stay.\n` : "";
+  const kept = fileCount === null ? `The group's files in ${storage} stay.\n` : "";
   return `${lines.map((line) => `  ${escapeControls(line)}\n`).join("")}${escapeControls(kept.trim())}${kept && "\n"}`;
 }
 
@@ -209,16 +217,19 @@ async function dropSlotByForce(client: Client, name: string): Promise<boolean> {
   }
 }
 
+/** At once: at a bucket each is a request. */
+const REMOVING_MAX = 8;
+
 async function removeFiles(config: Config): Promise<number> {
   const storage = openStorage(config.storage);
   // Listed first: removing the last file of a folder removes the folder under the listing.
-  const paths: string[] = [];
-  for await (const path of filesOf(storage, config.group)) paths.push(path);
-  for (const path of paths) {
-    await storage.remove(path);
+  const files: GroupFile[] = [];
+  for await (const file of filesOf(storage, config.group)) files.push(file);
+  await inParallel(files, REMOVING_MAX, async (file) => {
+    await file.remove();
     failpoint("drop.file-removed");
-  }
-  return paths.length;
+  });
+  return files.length;
 }
 
 function removedDocument(config: Config, removed: Removed | null) {

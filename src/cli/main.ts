@@ -4,6 +4,7 @@ import { Command, Option } from "commander";
 import { LOG_LEVELS, type LogLevel } from "../base/log.ts";
 import { version } from "../base/version.ts";
 import { registerCheck } from "./check.ts";
+import { registerClean } from "./clean.ts";
 import type { CliContext, Register } from "./context.ts";
 import { registerDemo } from "./demo.ts";
 import { registerDrop } from "./drop.ts";
@@ -21,6 +22,7 @@ const COMMANDS: readonly Register[] = [
   registerReplicate,
   registerStatus,
   registerQuery,
+  registerClean,
   registerDrop,
   registerDemo,
 ];
@@ -72,7 +74,7 @@ export async function runCommandLine(args: readonly string[], context: CliContex
 /** The program with its commands, not yet run. */
 export function createProgram(context: CliContext, commands: readonly Register[]): Command {
   const program = new Command("pg-flo")
-    .description("PostgreSQL to Parquet on local disk, kept current from the write-ahead log.")
+    .description("PostgreSQL to Parquet on local disk or S3, kept current from the write-ahead log.")
     .version(version, "--version")
     .option("--config <file>", "the config", "pg-flo.yaml")
     .option("--json", "machine-readable output on stdout, JSON log lines on stderr")

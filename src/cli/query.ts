@@ -1,5 +1,8 @@
 // `pg-flo query`: SQL over the mirror. DuckDB reads the files that the manifest lists; the source is not asked, except
 // for a user-defined type that no file tells.
+import { createHash } from "node:crypto";
+import { homedir } from "node:os";
+import { join, resolve } from "node:path";
 import { Writable } from "node:stream";
 import { StringDecoder } from "node:string_decoder";
 import { Option } from "commander";
@@ -9,6 +12,7 @@ import type { Config } from "../config/config.ts";
 import { readGroup } from "../metadata/groups.ts";
 import { type Manifest, readManifest } from "../metadata/status.ts";
 import { type PgType, readTypes } from "../postgres/catalog.ts";
+import { cachedFiles, type FileSource, localFiles } from "../query/file-source.ts";
 import { manifestTables } from "../query/manifest-tables.ts";
 import { type Mirror, openMirror } from "../query/mirror.ts";
 import { type QueryFormat, type QueryOutput, queryFormats, writeResult } from "../query/output.ts";
@@ -26,7 +30,10 @@ interface QueryOptions {
   readonly output?: string;
   readonly at?: string;
   readonly tables?: boolean;
+  readonly cache?: string;
 }
+
+const CACHE_BYTES_MAX = 20e9;
 
 export const registerQuery: Register = (program, context) => {
   program
@@ -36,6 +43,7 @@ export const registerQuery: Register = (program, context) => {
     .addOption(new Option("--format <format>", "how the result is written").choices(queryFormats))
     .option("-o, --output <file>", "write the result to this file (needed for parquet)")
     .option("--at <position>", "show the state at this position: an LSN (0/16B3748) or its number")
+    .option("--cache <folder>", "where files of a bucket are kept for the next query (default: ~/.cache/pg-flo)")
     .option("--tables", "list the tables and their views")
     .action(withConfig<QueryOptions>(context, (invocation) => runQuery(invocation)));
 };
@@ -51,10 +59,10 @@ async function runQuery(invocation: QueryInvocation): Promise<void> {
     throw wrongUsage("--format parquet needs a file for the result", "name it with --output FILE");
   }
   const manifest = await readGroupManifest(config);
-  const storageRoot = openStorage(config.storage).url;
-  const tables = await manifestTables(manifest, { storageRoot, readTypes: () => readSourceTypes(config) });
-  await using mirror = await openMirror(tables, at === undefined ? {} : { at });
-  const notices = [...mirror.notices, ...manifestNotices(manifest, storageRoot)];
+  const files = fileSource(invocation, manifest);
+  const tables = await manifestTables(manifest, { files, readTypes: () => readSourceTypes(config) });
+  await using mirror = await openMirror(tables, { fetch: files.fetch, ...(at === undefined ? {} : { at }) });
+  const notices = [...mirror.notices, ...manifestNotices(manifest, openStorage(config.storage).url)];
   for (const notice of noticesFor(notices, manifest, sql)) log.warn(notice);
   if (options.tables) return await listViews(invocation.stdout, mirror, manifest, globals.json === true);
   const run = (statement: string) => writeStatement(invocation, mirror, statement, format);
@@ -67,6 +75,18 @@ async function runQuery(invocation: QueryInvocation): Promise<void> {
     throw wrongUsage(`--output takes one result, there are ${statements.length}`, "give one statement");
   }
   for (const statement of statements) await run(statement);
+}
+
+/** A cache of its own for each storage, as two may have files of the same name. */
+function fileSource({ config, options, env, log }: QueryInvocation, manifest: Manifest): FileSource {
+  if (config.storage.kind === "local") return localFiles(config.storage.root);
+  const storage = openStorage(config.storage);
+  const cache = options.cache ?? join(env.XDG_CACHE_HOME || join(homedir(), ".cache"), "pg-flo");
+  const folder = join(resolve(cache), createHash("sha256").update(storage.url).digest("hex").slice(0, 16));
+  const onFetch = (files: number, sizeBytes: number) => {
+    log.info("fetching the files that the query needs", { files, sizeBytes, from: storage.url, folder });
+  };
+  return cachedFiles({ storage, manifest, folder, sizeBytesMax: CACHE_BYTES_MAX, onFetch });
 }
 
 async function readGroupManifest(config: Config): Promise<Manifest> {

@@ -142,7 +142,7 @@ http: 127.0.0.1:8080
     "sourc (line 2) is not a key, did you mean source? Allowed are group, source",
     "source.sslmod (line 3) is not a key, did you mean sslmode?",
     "source.url (line 3) does not begin with postgres:// or postgresql://",
-    'storage (line 4) is "s3://bucket/prefix?…", s3:// is not possible in this version, allowed is a folder or file:///folder',
+    'storage (line 4) is "s3://bucket/prefix?…", "secret_key" is not an option of it: credentials come from the environment, Allowed are region, endpoint, path_style, profile, checksum, sse, sse_kms_key_id',
     'schemas.public.orders.mode (line 6) is "stream", allowed is copy-and-stream, stream-only, copy-only',
     "schemas.public.orders.colums (line 6) is not a key, allowed are mode, include_columns, exclude_columns, types, on_inexact, bloom_filter",
     'schemas.public.* (line 6) is not a table; every table is written public: "*"',

@@ -12,6 +12,7 @@ import { readTables } from "../metadata/tables.ts";
 import { readTypes } from "../postgres/catalog.ts";
 import { connect } from "../postgres/connect.ts";
 import { rowBatches } from "../query/duckdb.ts";
+import { localFiles } from "../query/file-source.ts";
 import { manifestTables } from "../query/manifest-tables.ts";
 import { openMirror } from "../query/mirror.ts";
 import type { MirrorTable } from "../query/mirror-table.ts";
@@ -178,7 +179,10 @@ async function prove(
     storageRoot,
     onTable: ({ schema, name }) => onEvent({ kind: "comparing", schema, name }),
   });
-  const mirrored = await manifestTables(manifest, { storageRoot, readTypes: () => readTypes(client) });
+  const mirrored = await manifestTables(manifest, {
+    files: localFiles(storageRoot),
+    readTypes: () => readTypes(client),
+  });
   await writeViews(folder, mirrored);
   // A file that cannot be read would fail the query too, and hide what the comparison found.
   const readable = tables.every(({ problem }) => problem === null);

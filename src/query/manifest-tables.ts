@@ -7,13 +7,13 @@ import type { ParquetColumn, ValueType } from "../parquet/schema.ts";
 import type { PgType } from "../postgres/catalog.ts";
 import { planColumns } from "../types/registry.ts";
 import { openDuckDB } from "./duckdb.ts";
+import type { FileSource } from "./file-source.ts";
 import { queryFailed } from "./mirror.ts";
 import type { MirrorTable, MirrorVersion } from "./mirror-table.ts";
 import { quoteName, readParquetSql } from "./scan-sql.ts";
 
 export interface ManifestTablesOptions {
-  /** Stands before every path of the manifest: an absolute folder, or a URL. */
-  readonly storageRoot: string;
+  readonly files: FileSource;
   /** The source's types, asked for only when no file tells what a user-defined type became. Null: not to be had. */
   readonly readTypes: () => Promise<ReadonlyMap<number, PgType> | null>;
 }
@@ -30,7 +30,7 @@ export async function manifestTables(manifest: Manifest, options: ManifestTables
     versions: versionsOf(entry).map(([version, columns]) => mirrorVersion(entry, version, columns, known)),
     files: entry.files.map(({ kind, path, schemaVersion, lsnStart, lsnEnd }) => ({
       kind,
-      path: filePath(options.storageRoot, path),
+      path: options.files.pathOf(path),
       schemaVersion,
       lsnStart,
       lsnEnd,
@@ -149,9 +149,13 @@ async function userTypes(manifest: Manifest, options: ManifestTablesOptions): Pr
     const database = await openDuckDB({ threads: "1" });
     try {
       for (const { key, path } of files) {
-        const sql = `DESCRIBE SELECT * FROM ${readParquetSql([filePath(options.storageRoot, path)])}`;
+        const opened = options.files.pathOf(path);
+        const sql = `DESCRIBE SELECT * FROM ${readParquetSql([opened])}`;
         // A file that cannot be read is told when a query names its table.
-        const reader = await database.connection.runAndReadAll(sql).catch(() => null);
+        const reader = await options.files
+          .fetch([opened])
+          .then(() => database.connection.runAndReadAll(sql))
+          .catch(() => null);
         if (reader) inFiles.set(key, new Map(reader.getRows().map(([name, type]) => [String(name), String(type)])));
       }
     } catch (cause) {
@@ -200,8 +204,4 @@ function versionsOf({ versions }: ManifestTable): [number, readonly TableColumn[
 
 function versionKey({ table }: ManifestTable, version: number): string {
   return `${table.tableId}/${version}`;
-}
-
-function filePath(root: string, path: string): string {
-  return root.endsWith("/") ? `${root}${path}` : `${root}/${path}`;
 }

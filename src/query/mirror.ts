@@ -8,7 +8,7 @@ import { PgFloError } from "../base/errors.ts";
 import { formatLsn, lsn } from "../base/lsn.ts";
 import { changesSql } from "./changes-sql.ts";
 import { type DuckDB, isOneSelect, openDuckDB, type ResultStream } from "./duckdb.ts";
-import type { MirrorTable } from "./mirror-table.ts";
+import { filesOf, type MirrorTable } from "./mirror-table.ts";
 import { quoteName, quoteText } from "./scan-sql.ts";
 import { stateSql } from "./state-sql.ts";
 import { nameViews, type ViewNames } from "./view-names.ts";
@@ -18,6 +18,8 @@ export interface MirrorOptions {
   readonly at?: bigint;
   /** DuckDB settings over the defaults, e.g. `{ memory_limit: "2GB", threads: "4" }`. */
   readonly settings?: Readonly<Record<string, string>>;
+  /** Called with the files of a table before a query first reads it. */
+  readonly fetch?: (paths: readonly string[]) => Promise<void>;
   /** SQL run first, for storage that DuckDB needs a secret or an extension for. */
   readonly setUp?: readonly string[];
 }
@@ -67,6 +69,7 @@ export async function openMirror(tables: readonly MirrorTable[], options: Mirror
   const waiting = new Set(views);
   const readySql = async (sql: string) => {
     for (const view of [...waiting].filter((one) => isNamed(one, sql))) {
+      await options.fetch?.(readFiles(view, options.at));
       await createViews(connection, view, options.at);
       waiting.delete(view);
     }
@@ -164,6 +167,10 @@ async function createViews(connection: DuckDB, view: ViewNames, at: bigint | und
     if (cause instanceof PgFloError) throw cause;
     throw queryFailed(`read the files of ${table.schema}.${table.name}`, cause);
   }
+}
+
+function readFiles({ table }: ViewNames, at: bigint | undefined): string[] {
+  return [...filesOf(table, "copy", at), ...filesOf(table, "stream", at)].map((file) => file.path);
 }
 
 /** A cheap superset of the tables that a query reads: those whose name is in its text, all when it asks for the catalog. */

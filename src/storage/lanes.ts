@@ -29,3 +29,23 @@ export class Lanes {
     };
   }
 }
+
+/** Does the work for every item, `count` at a time. The first failure ends it, when what is under way is done. */
+export async function inParallel<Item>(
+  items: Iterable<Item>,
+  count: number,
+  work: (item: Item) => Promise<void>,
+): Promise<void> {
+  const left = items[Symbol.iterator]();
+  let failed = false;
+  const lane = async (): Promise<void> => {
+    for (let next = left.next(); !next.done && !failed; next = left.next()) await work(next.value);
+  };
+  const lanes = Array.from({ length: count }, () =>
+    lane().catch((error: unknown) => {
+      failed = true;
+      throw error;
+    }),
+  );
+  for (const outcome of await Promise.allSettled(lanes)) if (outcome.status === "rejected") throw outcome.reason;
+}

@@ -1,7 +1,6 @@
 // Files in a folder. A file is written under a temporary name beside its own, synced, renamed and its folders synced:
 // whoever sees it sees it whole, also after a power failure. What a crash leaves is a `.tmp-…` file, which `listUnfinished`
 // shows; readers that look for *.parquet never find it.
-
 import { randomUUID } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { type FileHandle, mkdir, open, opendir, readFile, rename, rmdir, stat, unlink } from "node:fs/promises";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { copyFilePath, streamFilePath, tableFolder } from "./paths.ts";
+import { copyFilePath, parseFilePath, streamFilePath, tableFolder } from "./paths.ts";
 
 test("ordinary names stand in the path as they are", () => {
   assert.equal(
@@ -76,4 +76,31 @@ test("every part of a path is a safe name of at most 255 bytes", () => {
       }
     }),
   );
+});
+
+test("a path tells again whose it is, and nothing is said about files that were not made here", () => {
+  const folder = tableFolder("sales", "Ünï.t");
+  assert.deepEqual(parseFilePath(copyFilePath("app", "sales", "Ünï.t", 7, "a1b2")), {
+    kind: "copy",
+    folder,
+    rangeNumber: 7,
+  });
+  assert.deepEqual(parseFilePath(streamFilePath("app", "sales", "Ünï.t", new Date(0), "2-31-00000007", 12)), {
+    kind: "stream",
+    folder,
+    stream: 2,
+    epoch: 31n,
+  });
+  for (const path of [
+    "app/notes.txt",
+    "app/public.t/copy/notes.parquet",
+    "app/public.t/copy/000001-x.csv",
+    "app/public.t/copy/more/000001-x.parquet",
+    "app/public.t/stream/000001-x.parquet",
+    "app/public.t/stream/2026/01/01/00/mine.parquet",
+    "app/public.t/other/000001-x.parquet",
+    "app/public/copy/000001-x.parquet",
+  ]) {
+    assert.equal(parseFilePath(path), undefined, path);
+  }
 });

@@ -28,6 +28,29 @@ export function streamFilePath(
   return `${folder}/${encodeName(batch)}-${fileNumber(number)}.parquet`;
 }
 
+/** What a path says that was made here. */
+export type FilePath =
+  | { readonly kind: "copy"; readonly folder: string; readonly rangeNumber: number }
+  | { readonly kind: "stream"; readonly folder: string; readonly stream: number; readonly epoch: bigint };
+
+/** Undefined for a path that was not made here: somebody else's file. `folder` is `tableFolder`'s. */
+export function parseFilePath(path: string): FilePath | undefined {
+  const [, folder = "", kind, ...rest] = path.split("/");
+  const name = rest.at(-1) ?? "";
+  if (!folder.includes(".")) return undefined;
+  if (kind === "copy" && rest.length === 1) {
+    const rangeNumber = /^(\d{6,})-[^/]+\.parquet$/.exec(name)?.[1];
+    return rangeNumber === undefined ? undefined : { kind, folder, rangeNumber: Number(rangeNumber) };
+  }
+  if (kind === "stream" && rest.length === 5) {
+    const [, stream, epoch] = /^(\d+)-(\d+)-\d+-\d{6,}\.parquet$/.exec(name) ?? [];
+    if (stream !== undefined && epoch !== undefined) {
+      return { kind, folder, stream: Number(stream), epoch: BigInt(epoch) };
+    }
+  }
+  return undefined;
+}
+
 /** The folder of one table's files, below its group's. */
 export function tableFolder(schema: string, table: string): string {
   const [encodedSchema, encodedTable] = [encodeName(schema), encodeName(table)];

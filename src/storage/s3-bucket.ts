@@ -11,6 +11,8 @@ const CONNECT_TIMEOUT_MS = 10_000;
 /** Without a byte in either direction. */
 const SILENCE_TIMEOUT_MS = 60_000;
 const SOCKETS_MAX = 64;
+/** Of an object's metadata. */
+const MARK = "pg-flo-upload";
 
 /** What the server says about bytes that it took. */
 export interface StoredPart {
@@ -57,11 +59,12 @@ export class S3Bucket {
     return { etag: ETag, crc32: ChecksumCRC32 };
   }
 
-  /** Gives the upload's id. */
-  async startUpload(key: string, signal: AbortSignal): Promise<string> {
+  /** Gives the upload's id. The object will have the mark, by which it is known again (`find`). */
+  async startUpload(key: string, mark: string, signal: AbortSignal): Promise<string> {
     const { sdk, client } = await this.#load();
     const algorithm = this.#config.checksum === "crc32" ? ({ ChecksumAlgorithm: "CRC32" } as const) : {};
-    const input = { ...this.#bucket, Key: key, ...algorithm, ...this.#encryption() };
+    const marked = { Metadata: { [MARK]: mark } };
+    const input = { ...this.#bucket, Key: key, ...marked, ...algorithm, ...this.#encryption() };
     const { UploadId } = await client.send(new sdk.CreateMultipartUploadCommand(input), { abortSignal: signal });
     if (UploadId === undefined) throw new Error("the server gave no UploadId");
     return UploadId;
@@ -97,10 +100,11 @@ export class S3Bucket {
     await client.send(new sdk.AbortMultipartUploadCommand({ ...this.#bucket, Key: key, UploadId: uploadId }));
   }
 
-  /** Throws NotFound when there is none. */
-  async sizeOf(key: string): Promise<number | undefined> {
+  /** The size and the mark of an object. Throws NotFound when there is none. */
+  async find(key: string): Promise<{ readonly sizeBytes: number | undefined; readonly mark: string | undefined }> {
     const { sdk, client } = await this.#load();
-    return (await client.send(new sdk.HeadObjectCommand({ ...this.#bucket, Key: key }))).ContentLength;
+    const found = await client.send(new sdk.HeadObjectCommand({ ...this.#bucket, Key: key }));
+    return { sizeBytes: found.ContentLength, mark: found.Metadata?.[MARK] };
   }
 
   async *get(key: string): AsyncGenerator<Uint8Array> {

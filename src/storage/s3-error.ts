@@ -65,11 +65,18 @@ const NOT_S3: Meaning = {
   fix: "correct endpoint in the key storage, and http or https in it",
 };
 
+const NOTHING_THERE: Meaning = {
+  code: "STORAGE_INVALID",
+  what: "there is no such bucket, or what answers is not an S3 server",
+  fix: "correct bucket and endpoint in the key storage",
+};
+
 const MEANINGS: Readonly<Record<string, Meaning>> = {
   CredentialsProviderError: NO_CREDENTIALS,
   TokenProviderError: EXPIRED,
   InvalidAccessKeyId: WRONG_KEY,
   InvalidToken: WRONG_KEY,
+  XAdminUserNotFound: WRONG_KEY,
   SignatureDoesNotMatch: { ...WRONG_KEY, what: "the signature is wrong, so the secret key is" },
   ExpiredToken: EXPIRED,
   TokenRefreshRequired: EXPIRED,
@@ -127,6 +134,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   ServiceUnavailable: BUSY,
   ThrottlingException: BUSY,
   RequestTimeout: BUSY,
+  ForeignAnswer: NOT_S3,
   EPROTO: NOT_S3,
   ERR_SSL_WRONG_VERSION_NUMBER: NOT_S3,
   ERR_SSL_PACKET_LENGTH_TOO_LONG: NOT_S3,
@@ -145,7 +153,7 @@ const BY_STATUS: Readonly<Record<number, Meaning>> = {
   307: OTHER_REGION,
   401: DENIED,
   403: DENIED,
-  404: NO_BUCKET,
+  404: NOTHING_THERE,
   500: BUSY,
   502: BUSY,
   503: BUSY,
@@ -186,7 +194,7 @@ export function isUnsupported(error: unknown): boolean {
 function meaningOf(name: string, status: number | undefined, message: string): Meaning {
   const known = MEANINGS[name];
   if (known) return known;
-  if (/region is missing/i.test(message)) {
+  if (/region is missing|region not accepted/i.test(message)) {
     return {
       code: "STORAGE_INVALID",
       what: "no region is known",

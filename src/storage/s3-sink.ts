@@ -1,7 +1,7 @@
 // One file on its way to S3: parts go up while it is being made, a small one by a single request at its end. Holds one
 // part that fills and a few in flight, never more: a slow server makes `write` wait. What the server says it stored is
 // compared with what was sent, part by part and at the end.
-import { createHash } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { crc32 } from "node:zlib";
 import { Lanes } from "./lanes.ts";
 import type { CheckedBytes, S3Bucket, StoredPart, UploadedPart } from "./s3-bucket.ts";
@@ -31,6 +31,7 @@ export class S3Sink implements FileSink {
   readonly #target: S3SinkTarget;
   readonly #ownLanes = new Lanes(PARTS_IN_FLIGHT_MAX);
   readonly #stop = new AbortController();
+  readonly #mark = randomUUID();
   #state: SinkState = "open";
   /** A write or finish under way, for abort to wait for. */
   #work: Promise<unknown> = Promise.resolve();
@@ -92,7 +93,7 @@ export class S3Sink implements FileSink {
     try {
       await this.#work;
     } catch (error) {
-      throw s3Error(action, this.#target.url, this.#failure ?? error);
+      throw s3Error("write", this.#target.url, this.#failure ?? error);
     }
     if (this.#stop.signal.aborted) throw new Error(`${action} ${this.#target.path}: the file is aborted`);
     this.#state = "open";
@@ -140,7 +141,7 @@ export class S3Sink implements FileSink {
   async #putPart(number: number, checked: CheckedBytes): Promise<void> {
     const { bucket, key } = this.#target;
     this.#stop.signal.throwIfAborted();
-    this.#upload ??= bucket.startUpload(key, this.#stop.signal);
+    this.#upload ??= bucket.startUpload(key, this.#mark, this.#stop.signal);
     const uploadId = await this.#upload;
     const stored = await bucket.putPart({ key, uploadId, number }, checked, this.#stop.signal);
     refuseOtherBytes(stored, checked);
@@ -169,8 +170,17 @@ export class S3Sink implements FileSink {
     try {
       refuseOtherParts(await bucket.completeUpload(key, uploadId, parts), parts);
     } catch (error) {
-      // A reply that got lost: the request was repeated, and the upload it was about is a file by now.
-      if (!isMissing(error) || (await bucket.sizeOf(key)) !== this.#sizeBytes) throw error;
+      if (!(await this.#isComplete())) throw error;
+    }
+  }
+
+  /** A reply that got lost: the request was repeated, and what it was about is a file by now, which servers tell as an error. */
+  async #isComplete(): Promise<boolean> {
+    try {
+      const { sizeBytes, mark } = await this.#target.bucket.find(this.#target.key);
+      return mark === this.#mark && sizeBytes === this.#sizeBytes;
+    } catch {
+      return false; // the first error is the one to tell
     }
   }
 

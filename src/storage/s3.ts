@@ -12,6 +12,7 @@ import type { Storage, StoredEntry, UnfinishedFile } from "./storage.ts";
 /** Requests with bytes at a time, of all files of a storage: with the part that fills, each holds 8 MB. */
 const BYTES_IN_FLIGHT_LANES = 8;
 const PROBE_SIZE_BYTES = 4096;
+const PROBE_TIMEOUT_MS = 60_000;
 
 /** A storage below `s3://bucket/prefix`. Throws only from its methods. */
 export function openS3Storage(config: S3StorageConfig): Storage {
@@ -125,13 +126,13 @@ async function probe(place: Place, create: (path: string) => Promise<S3Sink>): P
     action = "read";
     const parts: Uint8Array[] = [];
     for await (const part of bucket.get(keyOf(name))) parts.push(part);
-    if (!Buffer.concat(parts).equals(bytes)) throw new Error("other bytes were read than were written");
+    if (!Buffer.concat(parts).equals(bytes)) throw new ForeignAnswerError("other bytes were read than were written");
     action = "list";
     for await (const _ of bucket.list(keyOf(name))) break;
     action = "remove";
     await bucket.remove(keyOf(name));
     action = "begin an upload of";
-    const uploadId = await bucket.startUpload(keyOf(name), AbortSignal.timeout(PROBE_TIMEOUT_MS));
+    const uploadId = await bucket.startUpload(keyOf(name), name, AbortSignal.timeout(PROBE_TIMEOUT_MS));
     action = "drop the upload of";
     await bucket.abortUpload(keyOf(name), uploadId).catch((error: unknown) => {
       if (!isUnsupported(error)) throw error;
@@ -141,4 +142,6 @@ async function probe(place: Place, create: (path: string) => Promise<S3Sink>): P
   }
 }
 
-const PROBE_TIMEOUT_MS = 60_000;
+class ForeignAnswerError extends Error {
+  override readonly name = "ForeignAnswer";
+}

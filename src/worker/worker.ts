@@ -27,6 +27,7 @@ import { removeLeftSpillFiles } from "../stream/spill-file.ts";
 import { type CopyFigures, CopyService } from "./copy-service.ts";
 import { binaryPossible, type Discovery, discover, refuseFindings, register, STREAM } from "./discovery.ts";
 import { joinGroup, keepLeases } from "./membership.ts";
+import { sweepOrphans } from "./orphans.ts";
 import { type HeldSnapshot, snapshotOfNewSlot } from "./snapshot.ts";
 import { onSource, refuseStandby } from "./source-connection.ts";
 import { StreamService, streamFenced, streamTaken } from "./stream-service.ts";
@@ -232,6 +233,7 @@ async function runServices(
     keepLeases(db, { workerId, leaseMs: config.leaseMs, log }, () => figuresOf(stream, copy), inner),
     keepLogMoving(config, stream, inner),
     watchTypes(options, discovery, onTableChanged, inner),
+    sweepOrphans({ db, storage, group: config.group }, log, inner),
     ...(options.start.mark === null
       ? []
       : [waitUntilCaughtUp(options, stream, copy, copied, inner).then(() => end.abort())]),

@@ -117,7 +117,9 @@ async function startVersity(program: string, folder: string, port: number, keys:
 /** https://github.com/seaweedfs/seaweedfs: all its services in one process. */
 async function startSeaweed(program: string, folder: string, port: number, keys: Keys): Promise<ChildProcess> {
   const credentials = [{ accessKey: keys.key, secretKey: keys.secret }];
-  const identities = [{ name: "test", credentials, actions: ["Admin", "Read", "Write", "List", "Tagging"] }];
+  // Not Admin: that one gets every bucket that it names.
+  const actions = ["Read", "Write", "List", "Tagging"].map((action) => `${action}:${BUCKET}`);
+  const identities = [{ name: "test", credentials, actions: [...actions, `Admin:${BUCKET}`] }];
   await writeFile(join(folder, "s3.json"), JSON.stringify({ identities }));
   const [master, volume, filer] = [await freePort(), await freePort(), await freePort()];
   const grpc = await Promise.all([freePort(), freePort(), freePort(), freePort()]);
