@@ -20,7 +20,7 @@ source:
 # metadata:
 #   url: "postgres://pg_flo:\${METADATA_PASSWORD}@localhost:5432/pg_flo"
 
-# Where the Parquet files go: a folder, from this file's folder if it is relative.
+# Where the Parquet files go: a folder, from this file's folder if it is relative, or s3://bucket/prefix (docs/s3.md).
 storage: ./data
 
 # What to copy: "*" is every table of a schema, also ones created later.

@@ -1,16 +1,16 @@
-// A limit on how much happens at once. Whoever comes when all lanes are taken waits in line.
+// A limit on how much happens at once. Whoever comes when it is reached waits in line.
 
 export class Lanes {
   #free: number;
-  readonly #waiting: (() => void)[] = [];
+  readonly #waiting: { readonly width: number; readonly enter: () => void }[] = [];
 
-  constructor(count: number) {
-    this.#free = count;
+  constructor(width: number) {
+    this.#free = width;
   }
 
-  /** Runs the work when a lane is free. */
-  async run<Result>(work: () => Promise<Result>): Promise<Result> {
-    const release = await this.take();
+  /** Runs the work when there is room for its width. */
+  async run<Result>(width: number, work: () => Promise<Result>): Promise<Result> {
+    const release = await this.take(width);
     try {
       return await work();
     } finally {
@@ -18,14 +18,17 @@ export class Lanes {
     }
   }
 
-  /** Waits for a lane; the caller gives it back, once. */
-  async take(): Promise<() => void> {
-    if (this.#free > 0) this.#free--;
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+  /** Waits for room; the caller gives it back, once. A width above the whole never gets in. */
+  async take(width: number): Promise<() => void> {
+    if (this.#waiting.length === 0 && this.#free >= width) this.#free -= width;
+    else await new Promise<void>((enter) => this.#waiting.push({ width, enter }));
     return () => {
-      const next = this.#waiting.shift();
-      if (next) next();
-      else this.#free++;
+      this.#free += width;
+      for (let first = this.#waiting[0]; first && first.width <= this.#free; first = this.#waiting[0]) {
+        this.#free -= first.width;
+        this.#waiting.shift();
+        first.enter();
+      }
     };
   }
 }

@@ -10,9 +10,17 @@ import { openS3Storage } from "./s3.ts";
 
 const SECRET = "hush/very+secret";
 
-async function answering(status: number, body: string, headers: Record<string, string> = {}) {
-  const server = createServer((request, response) => {
-    request.resume().on("end", () => response.writeHead(status, headers).end(body));
+type Answer = readonly [status: number, body: string | Buffer];
+
+function answering(status: number, body: string) {
+  return answeringBy(() => [status, body]);
+}
+
+async function answeringBy(answer: (method: string, url: string, body: Buffer) => Answer) {
+  const server = createServer(async (request, response) => {
+    const body = Buffer.concat(await request.toArray());
+    const [status, text] = answer(request.method ?? "", request.url ?? "", body);
+    response.writeHead(status).end(text);
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;
@@ -91,6 +99,32 @@ for (const [status, body, message] of answers) {
   test(`HTTP ${status} ${/<Code>(\w+)/.exec(body)?.[1] ?? JSON.stringify(body)} says what is wrong and what to do`, async () => {
     await using server = await answering(status, body);
     assert.match((await failure({ endpoint: server.endpoint })).message, message);
+  });
+}
+
+for (const [denied, message] of [
+  ["list", /, list, access denied .*s3:ListBucket /],
+  ["remove", /, remove, access denied .*s3:DeleteObject/],
+  ["begin", /, begin an upload of, access denied .*s3:PutObject/],
+  ["drop", /, drop the upload of, access denied .*s3:AbortMultipartUpload/],
+] as const) {
+  test(`a role that may do all but ${denied} is told what it may not`, async () => {
+    let stored: Buffer = Buffer.alloc(0);
+    await using server = await answeringBy((method, url, body) => {
+      const upload = url.includes("uploadId=");
+      const request = url.includes("list-type") ? "list" : url.includes("uploads") ? "begin" : upload ? "drop" : method;
+      if (request === denied || (method === "DELETE" && !upload && denied === "remove"))
+        return [403, xml("AccessDenied")];
+      if (request === "PUT") stored = body;
+      if (request === "GET") return [200, stored];
+      if (request === "begin")
+        return [200, "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"];
+      if (request === "list") return [200, "<ListBucketResult></ListBucketResult>"];
+      return [method === "DELETE" ? 204 : 200, ""];
+    });
+    const error = await failure({ endpoint: server.endpoint });
+    assert.equal(error.code, "STORAGE_DENIED");
+    assert.match(error.message, message);
   });
 }
 

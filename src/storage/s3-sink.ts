@@ -21,7 +21,7 @@ export interface S3SinkTarget {
   readonly path: string;
   /** For messages. */
   readonly url: string;
-  /** Shared by all files of a storage: requests that carry bytes. */
+  /** Of bytes in flight, shared by all files of a storage. */
   readonly lanes: Lanes;
 }
 
@@ -122,8 +122,8 @@ export class S3Sink implements FileSink {
 
   /** Waits until the part may go, not until it is there: that is the back-pressure. */
   async #sendPart(): Promise<void> {
-    const ownRelease = await this.#ownLanes.take();
-    const release = await this.#target.lanes.take();
+    const ownRelease = await this.#ownLanes.take(1);
+    const release = await this.#target.lanes.take(this.#length);
     this.#running.push(
       this.#putPart(this.#running.length + 1, this.#takeBuffer())
         .catch((error: unknown) => {
@@ -151,7 +151,7 @@ export class S3Sink implements FileSink {
   async #putWhole(): Promise<void> {
     const { bucket, key, lanes } = this.#target;
     const checked = this.#takeBuffer();
-    await lanes.run(async () => {
+    await lanes.run(checked.bytes.byteLength, async () => {
       this.#stop.signal.throwIfAborted();
       this.#published = true;
       refuseOtherBytes(await bucket.put(key, checked, this.#stop.signal), checked);

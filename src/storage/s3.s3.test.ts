@@ -1,7 +1,14 @@
 // S3 keeps the storage's contract, on a real server; and what only S3 has: uploads, their checksums, slow servers, errors.
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { randomBytes, randomUUID } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { connect } from "node:net";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { createServer as createTlsServer } from "node:tls";
+import { promisify } from "node:util";
+import { crc32 } from "node:zlib";
 import { GetObjectCommand, NoSuchKey } from "@aws-sdk/client-s3";
 import { startS3Proxy } from "../../test/support/s3-proxy.ts";
 import { startS3Server, type TestS3Server } from "../../test/support/s3-server.ts";
@@ -33,6 +40,7 @@ storageContract("s3", async () => {
   return { storage, read, listsUnfinished: server.listsUploads };
 });
 
+const keys = join(import.meta.dirname, "..", "..", "test", "support", "tls");
 const PART = 8 * 1024 * 1024;
 
 function freshConfig(more: Partial<S3StorageConfig> = {}): S3StorageConfig {
@@ -170,5 +178,35 @@ test("a bucket that is not there, a key that is not known and a server that is n
     assert.match(noKey.message, /^\[STORAGE_DENIED\] .*does not know these credentials.*; check AWS_ACCESS_KEY_ID/);
   } finally {
     process.env.AWS_ACCESS_KEY_ID = before;
+  }
+});
+
+test("over TLS files arrive whole, and a certificate that is not trusted is told with the way to trust it", async () => {
+  const [key, cert] = await Promise.all(["key", "pem"].map((kind) => readFile(join(keys, `server.${kind}`))));
+  const proxy = createTlsServer({ key: key!, cert: cert! }, (client) => {
+    const upstream = connect(server.port, "127.0.0.1");
+    client.on("error", () => upstream.destroy()).pipe(upstream);
+    upstream.on("error", () => client.destroy()).pipe(client);
+  });
+  await new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", resolve));
+  try {
+    const endpoint = `https://localhost:${(proxy.address() as { port: number }).port}`;
+    const config = freshConfig({ endpoint });
+    const untrusted = await failureOf(openStorage(config).probe());
+    assert.match(untrusted.message, /^\[STORAGE_INVALID\] .*certificate is not trusted.*; set NODE_EXTRA_CA_CERTS/);
+    const script = `
+      import { openStorage } from ${JSON.stringify(new URL("./open.ts", import.meta.url).href)};
+      const storage = openStorage(${JSON.stringify(config)});
+      await storage.probe();
+      const file = await storage.create("f");
+      await file.write(Buffer.alloc(${2 * PART + 3}, "x"));
+      console.log(JSON.stringify(await file.finish()));`;
+    const env = { ...process.env, ...server.env, NODE_EXTRA_CA_CERTS: join(keys, "ca.pem") };
+    const child = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", script], { env });
+    const { checksum } = JSON.parse(child.stdout) as { checksum: string };
+    const whole = await bytesOf(openStorage({ ...config, endpoint: server.endpoint }), "f");
+    assert.deepEqual([whole.length, checksum], [2 * PART + 3, `crc32:${crc32(whole).toString(16).padStart(8, "0")}`]);
+  } finally {
+    await new Promise((resolve) => proxy.close(resolve));
   }
 });

@@ -6,18 +6,18 @@ import { Lanes } from "./lanes.ts";
 import { refuseForeignPath } from "./paths.ts";
 import { S3Bucket } from "./s3-bucket.ts";
 import { isMissing, isUnsupported, s3Error } from "./s3-error.ts";
-import { S3Sink } from "./s3-sink.ts";
+import { PART_BYTES, S3Sink } from "./s3-sink.ts";
 import type { Storage, StoredEntry, UnfinishedFile } from "./storage.ts";
 
-/** Requests with bytes at a time, of all files of a storage: with the part that fills, each holds 8 MB. */
-const BYTES_IN_FLIGHT_LANES = 8;
+/** On their way at a time, of all files of a storage: eight parts, or many small files. */
+const IN_FLIGHT_BYTES = 8 * PART_BYTES;
 const PROBE_SIZE_BYTES = 4096;
 const PROBE_TIMEOUT_MS = 60_000;
 
 /** A storage below `s3://bucket/prefix`. Throws only from its methods. */
 export function openS3Storage(config: S3StorageConfig): Storage {
   const place = placeOf(config);
-  const lanes = new Lanes(BYTES_IN_FLIGHT_LANES);
+  const lanes = new Lanes(IN_FLIGHT_BYTES);
   const create = async (path: string): Promise<S3Sink> => {
     refuseForeignPath(path);
     return new S3Sink({ bucket: place.bucket, key: place.keyOf(path), path, url: place.urlOf(path), lanes });
