@@ -34,6 +34,7 @@ test("clean tells, asks and removes orphans that are old enough; the group and i
   await put(".tmp-00000000-0000-0000-0000-000000000000", 30);
   await put("somebody-elses.parquet", 30);
 
+  await database.client.query("insert into _pg_flo.workers (group_name, host, pid) values ('app', 'elsewhere', 1)");
   const beside = await pipeline.run(["clean", "--yes", "--older-than", "10m"]);
   assert.deepEqual([beside.code, beside.stdout], [2, ""]);
   assert.match(beside.stderr, /1 worker\(s\) run; give 1h or more/);
