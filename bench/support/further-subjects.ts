@@ -42,13 +42,14 @@ export function furtherSubjects(random: () => number): readonly Subject[] {
   const decimals = (limit: number, digits: number) => String(Number((random() * limit).toFixed(digits)));
   const place = () => `(${decimals(180, 6)},${decimals(90, 6)})`;
   const float = () => String(random() * 360 - 180);
-  const moment = (i: number) => `2024-03-1${i % 10} 12:00:${10 + (i % 50)}.${123456 + (i % 800000)}+00`;
+  const moment = (i: number, month = 3) =>
+    `2024-0${month}-1${i % 10} 12:00:${10 + (i % 50)}.${123456 + (i % 800000)}+00`;
   const subject = (name: string, oid: number, text: Subject["text"], sql?: string | null): Subject => ({
     ...{ name, tree: treeOf(oid), text, sql: sql === undefined ? name.replace(/,.*| of \d+$/, "") : sql },
   });
   return [
     subject('"char"', 18, (i) => "abcdef"[i % 6]!),
-    subject("regclass", 2205, () => String(16384 + integer(1000))),
+    subject("regclass", 2205, () => String(16384 + integer(1000)), null),
     subject("tid", 27, (i) => `(${i},${1 + (i % 100)})`),
     subject("xid8", 5069, (i) => String(1_000_000 + i)),
     subject("pg_lsn", 3220, (i) => `16/B${(i * 4096).toString(16).toUpperCase().padStart(7, "0")}`),
@@ -71,7 +72,7 @@ export function furtherSubjects(random: () => number): readonly Subject[] {
     subject("jsonpath", 4072, () => `$."${hex(6)}"[*]`),
     subject("int4range", 3904, (i) => `[${i},${i + 10})`),
     subject("numrange", 3906, (i) => `[${i}.25,${i + 10}.50)`),
-    subject("tstzrange", 3910, (i) => `["${moment(i)}","${moment(i + 1)}")`),
+    subject("tstzrange", 3910, (i) => `["${moment(i)}","${moment(i + 1, 4)}")`),
     subject("int4multirange", 4451, (i) => `{[${i},${i + 10}),[${i + 20},${i + 30})}`),
     subject("composite (int, text, numeric)", 50_000, (i) => `(${i},${hex(12)},${i}.25)`, "row_of_values"),
     subject(

@@ -1,6 +1,7 @@
 // Bloom filters of column chunks: whether a value may be in the chunk. Split-block, by XXH64 of the PLAIN value.
 // Source: https://github.com/apache/parquet-format/blob/master/BloomFilter.md
-// Refuses types whose equal values may have different bytes (floats: 0 and -0, NaN) or that a filter is no use for.
+// Refuses types whose equal values may have different bytes (floats: 0 and -0, NaN), that a filter is no use for, or by
+// whose filters a reader loses rows: DuckDB 1.5 asks for the hash of a blob's printed form, also in its own files.
 import { LEVEL_HEADROOM_BYTES, type LeafBuffer } from "./leaf-buffer.ts";
 import type { ValueType } from "./schema.ts";
 import { ThriftWriter } from "./thrift.ts";
@@ -17,7 +18,8 @@ const SALT = Int32Array.of(
 );
 
 /** Whether a column of the type may have a filter. */
-export function bloomFilterPossible({ physical }: ValueType): boolean {
+export function bloomFilterPossible({ physical, logical }: ValueType): boolean {
+  if (physical === "BYTE_ARRAY") return logical.kind !== "none";
   return physical !== "BOOLEAN" && physical !== "FLOAT" && physical !== "DOUBLE";
 }
 

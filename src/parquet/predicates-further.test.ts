@@ -168,4 +168,5 @@ const subjects: readonly Subject[] = [
 
 for (const subject of subjects) {
   test(`statistics of ${subject.name} lose no row of any predicate`, () => losesNoRow(subject));
+  test(`bloom filters of ${subject.name} lose no row either`, () => losesNoRow(subject, { bloomFilters: true }));
 }

@@ -149,6 +149,7 @@ const subjects: readonly Subject[] = [
 
 for (const subject of subjects) {
   test(`statistics of ${subject.name} lose no row of any predicate`, () => losesNoRow(subject));
+  test(`bloom filters of ${subject.name} lose no row either`, () => losesNoRow(subject, { bloomFilters: true }));
 }
 
 test("page indexes lose no row either", async () => {

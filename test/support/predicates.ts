@@ -1,8 +1,9 @@
-// Statistics may only skip what cannot match: a query on a file gives the rows that the same query gives on a table of the
-// file's values, which has none of our statistics.
+// Statistics and bloom filters may only skip what cannot match: a query on a file gives the rows that the same query gives
+// on a table of the file's values, which has neither.
 import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { bloomFilterPossible } from "../../src/parquet/bloom-filter.ts";
 import type { ParquetColumn, ValueType } from "../../src/parquet/schema.ts";
 import { makeTestFolder } from "./folder.ts";
 import { column, types, writeParquet } from "./parquet-files.ts";
@@ -29,7 +30,13 @@ export interface Subject {
 
 export const pick = <T>(list: readonly T[], row: number): T => list[row % list.length]!;
 
-export async function losesNoRow({ type, value, probes, inside }: Subject): Promise<void> {
+/** The file has bloom filters too, wherever its types may have one. */
+export interface LosesNoRowOptions {
+  readonly bloomFilters?: boolean;
+}
+
+export async function losesNoRow(subject: Subject, { bloomFilters = false }: LosesNoRowOptions = {}): Promise<void> {
+  const { type, value, probes, inside } = subject;
   await using folder = await makeTestFolder();
   const path = join(folder.path, "p.parquet");
   const numbers = Array.from({ length: groupRows * groupCount }, (_, row) => row);
@@ -39,7 +46,8 @@ export async function losesNoRow({ type, value, probes, inside }: Subject): Prom
     return inside ? inside.wrap(own) : own;
   });
   // The bytes limit ends a row group at every call.
-  const columns = [inside?.column ?? column("v", 1, type), column("n", 2, types.int32)];
+  const own = inside?.column ?? column("v", 1, type);
+  const columns = [bloomFilters ? withFilters(own) : own, column("n", 2, types.int32)];
   const content = { columns, values: [values, numbers.map(String)], rowsPerCall: groupRows, rowGroupBytes: 1 };
   await writeFile(path, await writeParquet(content));
   const connection = await connectDuckdb();
@@ -65,7 +73,22 @@ export async function losesNoRow({ type, value, probes, inside }: Subject): Prom
   }
 }
 
-function predicatesOf(v: string, probes: readonly string[]): string[] {
+/** The column, with a bloom filter for every value below it that may have one. */
+export function withFilters(given: ParquetColumn): ParquetColumn {
+  switch (given.kind) {
+    case "value":
+      return bloomFilterPossible(given.type) ? { ...given, bloomFilter: true } : given;
+    case "list":
+      return { ...given, element: withFilters(given.element) };
+    case "struct":
+      return { ...given, fields: given.fields.map(withFilters) };
+    case "map":
+      return { ...given, key: { ...given.key, bloomFilter: true }, value: withFilters(given.value) };
+  }
+}
+
+/** SQL of comparisons of the SQL `v` with each probe, of lists, of ranges, and with NULL. */
+export function predicatesOf(v: string, probes: readonly string[]): string[] {
   const comparisons = probes.flatMap((probe) =>
     ["=", "<>", "<", "<=", ">", ">="].map((operator) => `${v} ${operator} ${probe}`),
   );
