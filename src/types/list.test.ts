@@ -3,13 +3,22 @@ import { test } from "node:test";
 import { makeTestFolder } from "../../test/support/folder.ts";
 import { MemorySink } from "../../test/support/parquet-files.ts";
 import { readEverywhere } from "../../test/support/parquet-readers.ts";
+import { cellsOf } from "../../test/support/table-files.ts";
 import { Compressor } from "../parquet/compressor.ts";
 import { ParquetFileWriter } from "../parquet/file-writer.ts";
 import { InexactValues } from "./family.ts";
 import { int4Family } from "./fixed-width.ts";
-import { parseList } from "./list.ts";
+import { formatList, parseList } from "./list.ts";
 import { encodeTree } from "./tree-encoder.ts";
 import { listTree, treeColumn, valueTree } from "./type-tree.ts";
+
+test("elements are told apart by the delimiter of their type, whatever it is", () => {
+  const texts = { ",": "{1,NULL,3}", ";": "{1;NULL;3}", ":": "{1:NULL:3}", "|": "{{1|NULL}|{3|4}}" };
+  for (const [delimiter, text] of Object.entries(texts)) {
+    const { bytes, view, positions } = cellsOf([parseList(int4Family, 23, text, delimiter)]);
+    assert.equal(formatList(int4Family, bytes, view, positions[0]! + 4, delimiter), text);
+  }
+});
 
 test("many elements encoded at once keep their rows, whatever room the page had", async () => {
   const sink = new MemorySink();

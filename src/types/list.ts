@@ -173,10 +173,11 @@ function splitList(text: string, delimiter: string): SplitList {
 
 function readItem(text: string, start: number, delimiter: string): { value: string | null; end: number } {
   if (text[start] !== '"') {
-    const rest = delimiter === "," ? /[^,{}]*/y : /[^;{}]*/y;
-    rest.lastIndex = start;
-    const [raw] = rest.exec(text)!;
-    return { value: raw === "NULL" ? null : raw.replace(/\\(.)/gs, "$1"), end: start + raw.length };
+    // A plain element has no backslash, quote or brace, nor its type's delimiter (pg_type.typdelim), which may be any sign.
+    let end = start;
+    while (end < text.length && text[end] !== delimiter && text[end] !== "}" && text[end] !== "{") end++;
+    const raw = text.slice(start, end);
+    return { value: raw === "NULL" ? null : raw.replace(/\\(.)/gs, "$1"), end };
   }
   const quoted = /"((?:[^"\\]|\\.)*)"/sy;
   quoted.lastIndex = start;

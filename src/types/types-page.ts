@@ -169,6 +169,13 @@ const rest = `A type's values inside of another one (the elements of arrays, a c
 written by the same rules. If any of them is inexact, the text of the whole value is in \`_pg_flo_exact\`.
 
 A type whose values Postgres cannot send in binary is read as text; if a table has one, the group's whole stream is.
+A type that pg-flo does not know, and every array, composite or range with one inside, is a STRING of what Postgres
+prints for the whole value, in both profiles.
+
+Text that is no UTF-8 (a SQL_ASCII database may have such) has U+FFFD in its place, and its bytes as \`\\x…\` in
+\`_pg_flo_exact\`. In a stream that comes as text, two values are not what they are otherwise: a reg* is NULL with its name
+as the exact text, and so is, before PostgreSQL 15, a "char" of 0x80 or more in a database that is neither UTF-8 nor
+SQL_ASCII, with the character that the server gives for it.
 
 **Field ids.** A column's is its number in the table (\`attnum\`), which is never used again. The element of an array has
 10,000 more. What lies deeper (attributes, the bounds of ranges, keys and values of maps) has an id of its own from

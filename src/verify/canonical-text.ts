@@ -34,8 +34,12 @@ export function canonicalSql(text: string, { kind, array }: TextFamily): string 
   switch (kind) {
     case "plain":
       return text;
-    case "numeric": // 1.50 is 1.5, in arrays too
-      return regexp(regexp(text, String.raw`(\.[0-9]*[1-9])0+\b`, String.raw`\1`), String.raw`\.0+\b`, "");
+    case "numeric": // 1.50 is 1.5, and .5 of a DECIMAL whose digits are all behind the point is 0.5, in arrays too
+      return [
+        [String.raw`(^|[^0-9])\.([0-9])`, String.raw`\10.\2`],
+        [String.raw`(\.[0-9]*[1-9])0+\b`, String.raw`\1`],
+        [String.raw`\.0+\b`, ""],
+      ].reduce((sql, [pattern, replacement]) => regexp(sql, pattern!, replacement!), text);
     case "bpchar":
       if (!array) return `rtrim(${text}, ' ')`;
       // Padding stands inside the quotes, which an element without it may not need. The word NULL does.

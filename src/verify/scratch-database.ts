@@ -38,6 +38,7 @@ export class ScratchDatabase implements AsyncDisposable {
     };
     try {
       await connection.run("SET TimeZone = 'UTC'");
+      await connection.run("SET enable_geoparquet_conversion = false"); // a geometry is its WKB
     } catch (error) {
       await close();
       throw error;

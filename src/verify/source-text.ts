@@ -1,6 +1,6 @@
 // What the source is asked for, where files do not have the text that a type's output function gives: ISO 8601 of
-// intervals, JSON of composites and hstore, numbers of money and reg* (types/README.md, docs/types.md). As SQL, so that
-// it is the server that says what is right.
+// intervals, JSON of composites and hstore, numbers of money and reg*, WKB of geometries (types/README.md, docs/types.md).
+// As SQL, so that it is the server that says what is right.
 import type { PgType, SourceColumn } from "../postgres/catalog.ts";
 import { quoteIdentifier } from "../postgres/quote.ts";
 import { type TextFamily, textFamily } from "./canonical-text.ts";
@@ -11,16 +11,35 @@ const MONEY = 790;
 const INTERVAL = 1186;
 const REG = new Set([24, 2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191]);
 
+const GEOMETRIC = new Set([600, 601, 602, 603, 604, 628, 718]);
+
+/** Whether files have structs or maps of the column: there is no comparison of those yet, and none may be claimed. */
+export function isNested({ typeOid, writtenAs }: SourceColumn, types: Types): boolean {
+  if (writtenAs !== "native") return false;
+  let type = behindDomains(typeOid, types);
+  while (type?.elementOid && !GEOMETRIC.has(type.oid)) type = behindDomains(type.elementOid, types);
+  if (!type) return false;
+  const composed = type.kind === "r" || type.kind === "m" || type.kind === "c";
+  return (
+    (composed && hasBinaryForm(type.oid, types)) || type.oid === INTERVAL || GEOMETRIC.has(type.oid) || isHstore(type)
+  );
+}
+
 /** SQL of a column's value as the files tell it, and how texts of it are compared. */
 export function sourceText(column: SourceColumn, types: Types): { readonly sql: string; readonly family: TextFamily } {
   const value = quoteIdentifier(column.name);
   const family = textFamily(column.typeOid, types);
-  if (column.writtenAs !== undefined && column.writtenAs !== "portable") return { sql: value, family };
   const type = behindDomains(column.typeOid, types);
+  const { writtenAs = "portable" } = column;
+  // What a double cannot tell apart is equal then.
+  if (writtenAs === "double") return { sql: value, family: { ...family, kind: "float8" } };
+  if (writtenAs !== "portable" && writtenAs !== "native") return { sql: value, family };
   if (isVector(type)) {
     return { sql: `translate(${value}::text, '[]', '{}')`, family: { kind: "float4", array: true } };
   }
   const element = type?.elementOid ? behindDomains(type.elementOid, types) : undefined;
+  const spatial = geometrySql(element ?? type, column, element !== undefined);
+  if (spatial !== null) return { sql: spatial, family };
   const compared: TextFamily = (element ?? type)?.oid === MONEY ? { ...family, kind: "numeric" } : family;
   if (!element) return { sql: formSql(type, value, types) ?? value, family: compared };
   // A list in a file is printed with commas; arrays of box have semicolons.
@@ -36,6 +55,24 @@ export function sourceText(column: SourceColumn, types: Types): { readonly sql: 
   return { sql: `case when ${list} then array(${elements})::text else ${text} end`, family: compared };
 }
 
+/**
+ * WKB as a bytea prints it, or the text where the SRID is not the column's, which the file then has as the exact text. By
+ * PostGIS's own functions, wherever they are.
+ */
+function geometrySql(type: PgType | undefined, { name, typmod }: SourceColumn, array: boolean): string | null {
+  if (type?.extension !== "postgis" || (type.typname !== "geometry" && type.typname !== "geography")) return null;
+  const value = quoteIdentifier(name);
+  const schema = quoteIdentifier(type.schema);
+  const declared = `${schema}.postgis_typmod_srid(${typmod})`;
+  const srid = type.typname === "geography" ? `coalesce(nullif(${declared}, 0), 4326)` : declared;
+  const other = (each: string) => `${schema}.st_srid(${each}::${schema}.geometry) <> ${srid}`;
+  const wkb = (each: string) => `'\\x' || encode(${schema}.st_asbinary(${each}), 'hex')`;
+  if (!array) return `case when ${other(value)} then ${value}::text else ${wkb(value)} end`;
+  const list = `array_ndims(${value}) = 1 and array_lower(${value}, 1) = 1`;
+  return `case when ${list} and not exists (select from unnest(${value}) e where ${other("e")})
+    then array(select ${wkb("e")} from unnest(${value}) e)::text else ${value}::text end`;
+}
+
 /** Null: what the output function gives. */
 function formSql(type: PgType | undefined, value: string, types: Types): string | null {
   if (type?.oid === INTERVAL) return isoInterval(value);
@@ -45,10 +82,11 @@ function formSql(type: PgType | undefined, value: string, types: Types): string 
 }
 
 function isJson(type: PgType | undefined, types: Types): boolean {
-  return (
-    (type?.extension === "hstore" && type.typname === "hstore") ||
-    (type?.kind === "c" && hasBinaryForm(type.oid, types))
-  );
+  return (type !== undefined && isHstore(type)) || (type?.kind === "c" && hasBinaryForm(type.oid, types));
+}
+
+function isHstore(type: PgType): boolean {
+  return type.extension === "hstore" && type.typname === "hstore";
 }
 
 function isVector(type: PgType | undefined): boolean {

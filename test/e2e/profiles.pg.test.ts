@@ -133,6 +133,47 @@ test("a column's override holds in copy and stream, and a changed one makes its 
   assert.ok(Number(rows[1].generation) > 1);
 });
 
+test("query gives structs, maps and overrides of the newest rows, with a key and without one", async () => {
+  await using database = await server.createDatabase();
+  const { client } = database;
+  const columns = "p point, r int4range, h hstore, c pair, i interval, big text, n numeric, s numeric";
+  await client.query(`create extension hstore; create type pair as (a int, b text);
+    create table k (id int primary key, ${columns}); create table f (${columns}); alter table f replica identity full;
+    alter table k alter big set storage external; alter table f alter big set storage external`);
+  const values = "'(1,2)', '[1,5)', 'a=>1, b=>NULL', row(1, 'x')::pair, '1 day 02:00', repeat('x', 9000), 0.5, 1e30";
+  await client.query(`insert into k select g, ${values} from generate_series(1, 3) g;
+    insert into f select ${values} from generate_series(1, 3) g`);
+  const types = "{ types: { n: double, s: string } }";
+  const schemas = `{ public: { k: ${types}, f: ${types} } }`;
+  await using pipeline = await makePipeline({ source: database.config, schemas });
+  await writeFile(pipeline.config, `${await readFile(pipeline.config, "utf8")}\nprofile: native\n`);
+  await replicate(pipeline, database);
+  await client.query(`update k set p = '(7,7)', h = 'c=>3' where id = 2; delete from k where id = 3;
+    update f set r = 'empty' where ctid = (select min(ctid) from f);
+    delete from f where ctid = (select max(ctid) from f where r <> 'empty')`);
+  await replicate(pipeline, database);
+  const rows = async (sql: string) => {
+    const { code, stdout, stderr } = await pipeline.run(["query", "--json", sql]);
+    assert.equal(code, 0, stderr);
+    return stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+  };
+  const same = { l: 9000, n: 0.5, s: `1${"0".repeat(30)}`, i: { months: 0, days: 1, micros: 7200000000 } };
+  const span = { lower: 1, upper: 5, lower_inc: true, upper_inc: false, empty: false };
+  const none = { lower: null, upper: null, lower_inc: false, upper_inc: false, empty: true };
+  const list = "p, r, h, c.b as b, i, length(big) as l, n, s";
+  assert.deepEqual(await rows(`select id, ${list} from k order by id`), [
+    { id: 1, p: { x: 1, y: 2 }, r: span, h: { a: "1", b: null }, b: "x", ...same },
+    { id: 2, p: { x: 7, y: 7 }, r: span, h: { c: "3" }, b: "x", ...same },
+  ]);
+  assert.deepEqual(await rows(`select ${list} from f order by r.empty`), [
+    { p: { x: 1, y: 2 }, r: span, h: { a: "1", b: null }, b: "x", ...same },
+    { p: { x: 1, y: 2 }, r: none, h: { a: "1", b: null }, b: "x", ...same },
+  ]);
+});
+
 test("an override that a column's type does not allow is refused, with what is allowed", async () => {
   await using database = await server.createDatabase();
   await database.client.query("create table t (id int primary key, v text, n numeric)");
