@@ -39,7 +39,7 @@ export const benchTables: readonly BenchTable[] = [
     columns: `id bigint primary key, qty int, status varchar(20), ${names(20, (n) => `c${n} ${["int", "text"][n % 2]}`)},
       doc jsonb, body text`,
     values: `g, g % 1000, 'status_' || g % 7, ${names(20, (n) => ["g % 1000", `'text ' || (g + ${n}) % 5000`][n % 2]!)},
-      jsonb_build_object('a', g % 100, 'b', md5(g::text)), (select string_agg(md5((g * i)::text), '') from generate_series(1, 128) i)`,
+      jsonb_build_object('a', g % 100, 'b', md5(g::text)), (select string_agg(md5((g * piece)::text), '') from generate_series(1, 128) piece)`,
   },
 ];
 

@@ -85,14 +85,14 @@ export async function dropSlot(
   name: string,
   options: { readonly waitMs?: number } = {},
 ): Promise<boolean> {
-  const deadline = Date.now() + (options.waitMs ?? DROP_WAIT_MS);
+  const deadline = performance.now() + (options.waitMs ?? DROP_WAIT_MS);
   for (;;) {
     try {
       await client.query("select pg_drop_replication_slot($1)", [name]);
       return true;
     } catch (error) {
       if (sqlState(error) === "42704") return false;
-      if (sqlState(error) !== "55006" || Date.now() >= deadline) throw await dropError(client, name, error);
+      if (sqlState(error) !== "55006" || performance.now() >= deadline) throw await dropError(client, name, error);
     }
     await sleep(DROP_POLL_MS);
   }
