@@ -5,16 +5,13 @@ import { parentPort, workerData } from "node:worker_threads";
 import { PgFloError } from "../base/errors.ts";
 import { failpoint } from "../base/failpoints.ts";
 import { lsn } from "../base/lsn.ts";
-import { takeBytesAsTheyAre } from "../postgres/client-encoding.ts";
-import { connect, receiveTimeoutMs } from "../postgres/connect.ts";
-import { quoteLiteral } from "../postgres/quote.ts";
-import { type RawConnection, takeOver } from "../postgres/raw-connection.ts";
-import { GatheringSocket } from "../postgres/socket.ts";
+import type { RawConnection } from "../postgres/raw-connection.ts";
 import { openStorage } from "../storage/open.ts";
 import type { Storage } from "../storage/storage.ts";
 import { type ColumnPlan, planColumns, withBloomFilters } from "../types/registry.ts";
 import type { CopierOptions, CopyJob, ErrorData, FromCopier, ToConnection, ToCopier } from "./copier-messages.ts";
 import { type CopyProgress, copyRange } from "./range-copy.ts";
+import { openInSnapshot } from "./snapshot-connection.ts";
 
 const PROGRESS_INTERVAL_MS = 250;
 
@@ -23,27 +20,6 @@ const options = workerData as CopierOptions;
 
 function tell(message: FromCopier): void {
   port.postMessage(message);
-}
-
-/** Opens the connection inside the snapshot. A snapshot whose exporter is gone is SNAPSHOT_LOST. */
-async function openInSnapshot(): Promise<RawConnection> {
-  const client = await connect(options.source, {
-    applicationName: options.applicationName,
-    statementTimeoutMs: 0,
-    stream: () => new GatheringSocket({ gather: false }),
-  });
-  const connection = takeOver(client, receiveTimeoutMs(options.source));
-  await takeBytesAsTheyAre(connection);
-  await connection.query("begin transaction isolation level repeatable read read only");
-  try {
-    await connection.query(`set transaction snapshot ${quoteLiteral(options.snapshot)}`);
-  } catch (error) {
-    throw new PgFloError("SNAPSHOT_LOST", `snapshot ${options.snapshot}, import, it is no longer there`, {
-      cause: error,
-    });
-  }
-  failpoint("copy.snapshot-imported");
-  return connection;
 }
 
 async function runConnections(): Promise<void> {
@@ -79,7 +55,8 @@ async function runJobs(
   progress: CopyProgress,
   stop: AbortSignal,
 ): Promise<void> {
-  const connection = await openInSnapshot();
+  const connection = await openInSnapshot(options);
+  failpoint("copy.snapshot-imported");
   // What is being read is given up; the range is repeated by whoever takes it next.
   const destroy = (): void => connection.destroy(stop.reason);
   if (stop.aborted) destroy();

@@ -115,18 +115,23 @@ function rangeName(range: RangeCopy): string {
   return `copy range ${range.rangeNumber} of ${range.schema}.${range.table}`;
 }
 
-/** `ctid` bounds make a TID range scan (PostgreSQL 14+); values without a binary decoder come as text. */
-export function rangeSql(range: RangeCopy): string {
-  const columns = range.columns.map(({ source, binary }) => {
+/** The values of a row as they are copied; those without a binary decoder come as text. */
+export function valuesSql(columns: readonly ColumnPlan[]): string {
+  const values = columns.map(({ source, binary }) => {
     const name = quoteIdentifier(source.name);
     // As the type's output function prints it, which is what the stream carries: a cast may print something else
     // (inet shows a full mask), and format makes '' of NULL.
     return binary ? name : `case when ${name} is null then null else pg_catalog.format('%s', ${name}) end`;
   });
+  return values.join(", ");
+}
+
+/** `ctid` bounds make a TID range scan (PostgreSQL 14+). */
+export function rangeSql(range: RangeCopy): string {
   const bounds = [`ctid >= '(${range.blockFrom},0)'::tid`];
   if (range.blockTo !== null) bounds.push(`ctid < '(${range.blockTo},0)'::tid`);
   const heap = `${quoteIdentifier(range.heapSchema)}.${quoteIdentifier(range.heapName)}`;
-  return `copy (select ${columns.join(", ")} from only ${heap} where ${bounds.join(" and ")}) to stdout (format binary)`;
+  return `copy (select ${valuesSql(range.columns)} from only ${heap} where ${bounds.join(" and ")}) to stdout (format binary)`;
 }
 
 /** The files of one range: rows go into the open one, which is exchanged for the next when it is large enough. */

@@ -47,6 +47,7 @@ export const metadataColumns: Readonly<Record<string, readonly string[]>> = {
     "updated_at",
     "inexact_columns",
     "change_operations",
+    "copied_lsn",
   ],
   table_versions: ["group_name", "table_id", "schema_version", "columns", "created_at"],
   copy_ranges: [

@@ -62,7 +62,14 @@ function plan(pool: pg.Pool, { tableId, generation }: Table, count: number) {
 }
 
 function completion(range: ClaimedRange, path: string) {
-  return { range, files: [newFile(range, path)], rows: 10, sizeBytes: 500, inexactColumns: { b: 1 } };
+  return {
+    range,
+    snapshotLsn: at(100),
+    files: [newFile(range, path)],
+    rows: 10,
+    sizeBytes: 500,
+    inexactColumns: { b: 1 },
+  };
 }
 
 async function paths(pool: pg.Pool, group: string): Promise<string[]> {
@@ -156,7 +163,14 @@ test("a range without rows needs no file, and a table without ranges is copied a
   await using _ = metadata;
   assert.equal((await readTables(pool, group)).find((table) => table.tableId === tables[1]!.tableId)?.state, "copied");
   const range = await claimRange(pool, { group, workerId, leaseMs: testLeaseMs });
-  const completed = await completeRange(pool, { range: range!, files: [], rows: 0, sizeBytes: 0, inexactColumns: {} });
+  const completed = await completeRange(pool, {
+    range: range!,
+    snapshotLsn: at(100),
+    files: [],
+    rows: 0,
+    sizeBytes: 0,
+    inexactColumns: {},
+  });
   assert.deepEqual(completed, { result: "done", tableState: "copied" });
 });
 

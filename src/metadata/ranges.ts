@@ -2,6 +2,7 @@
 // manifest, in the same transaction. It refuses a result from a worker whose range another one took meanwhile.
 import { PgFloError } from "../base/errors.ts";
 import { failpoint } from "../base/failpoints.ts";
+import type { Lsn } from "../base/lsn.ts";
 import type { TableMode } from "../config/config.ts";
 import { filesParameter, filesRecord, type NewFile } from "./files.ts";
 import { addedSql, type InexactColumns, inexactCount } from "./inexact-columns.ts";
@@ -125,6 +126,8 @@ export async function claimRange(
 
 export interface RangeResult {
   readonly range: ClaimedRange;
+  /** The snapshot that it was read under. */
+  readonly snapshotLsn: Lsn;
   /** None for a range without a row. */
   readonly files: readonly NewFile[];
   readonly rows: number;
@@ -141,7 +144,8 @@ export type RangeCompletion =
 /**
  * Makes a copied range durable: its files enter the manifest and it is done, or ("fenced") nothing is stored, because
  * another worker took it, or the table failed, was removed or began anew. Safe to call again after a lost reply: a
- * range whose files are in the manifest is "done". With the last range the table moves on and its ranges are deleted.
+ * range whose files are in the manifest is "done". With the last range the table moves on and its ranges are deleted,
+ * unless they were read under several snapshots: `completeCopy` makes one moment of them.
  */
 export async function completeRange(db: Queryable, result: RangeResult): Promise<RangeCompletion> {
   return transaction(db, async (transaction) => {
@@ -157,7 +161,9 @@ export async function completeRange(db: Queryable, result: RangeResult): Promise
     await addCopyFiles(transaction, result, table);
     failpoint("copy.in-range-commit");
     const counted = await addCounters(transaction, result);
-    if (counted.ranges_done !== counted.ranges_total) return { result: "done", tableState: table.state };
+    if (counted.ranges_done !== counted.ranges_total || counted.several) {
+      return { result: "done", tableState: table.state };
+    }
     return { result: "done", tableState: await finishTable(transaction, result.range.tableId, table) };
   });
 }
@@ -195,14 +201,21 @@ async function addCopyFiles(db: Queryable, { files }: RangeResult, table: Locked
   );
 }
 
-async function addCounters(db: Queryable, result: RangeResult): Promise<{ ranges_done: number; ranges_total: number }> {
-  const counted = await row<{ ranges_done: number; ranges_total: number }>(
+interface CountedRanges {
+  readonly ranges_done: number;
+  readonly ranges_total: number;
+  /** They were read under several snapshots, or under a later one than that of the cut. */
+  readonly several: boolean;
+}
+
+async function addCounters(db: Queryable, result: RangeResult): Promise<CountedRanges> {
+  const counted = await row<CountedRanges>(
     db,
     `update _pg_flo.tables set ranges_done = ranges_done + 1, copy_rows = copy_rows + $2, copy_bytes = copy_bytes + $3,
        inexact_values = inexact_values + $4, file_count = file_count + $5, file_bytes = file_bytes + $6,
-       inexact_columns = ${addedSql("inexact_columns", "$7::jsonb")},
+       inexact_columns = ${addedSql("inexact_columns", "$7::jsonb")}, copied_lsn = greatest(copied_lsn, $8),
        updated_at = now()
-     where table_id = $1 returning ranges_done, ranges_total`,
+     where table_id = $1 returning ranges_done, ranges_total, copied_lsn > cut_lsn as several`,
     [
       result.range.tableId,
       result.rows,
@@ -211,6 +224,7 @@ async function addCounters(db: Queryable, result: RangeResult): Promise<{ ranges
       result.files.length,
       result.files.reduce((sum, file) => sum + file.sizeBytes, 0),
       JSON.stringify(result.inexactColumns),
+      result.snapshotLsn.toString(),
     ],
   );
   if (!counted) throw new PgFloError("INTERNAL", `complete range ${result.range.rangeId}, its locked table vanished`);
@@ -218,7 +232,7 @@ async function addCounters(db: Queryable, result: RangeResult): Promise<{ ranges
 }
 
 /** Moves a locked table on after its last range, and deletes the ranges: nobody needs them, the counters stay. */
-async function finishTable(db: Queryable, tableId: number, table: LockedTable): Promise<TableState> {
+export async function finishTable(db: Queryable, tableId: number, table: LockedTable): Promise<TableState> {
   const state = next(table.state, { kind: "rangesDone", mode: table.mode });
   if (state === null) throw new PgFloError("INTERNAL", `finish table ${tableId}, not allowed in state ${table.state}`);
   await rows(db, "update _pg_flo.tables set state = $2, updated_at = now() where table_id = $1 and state = any($3)", [
@@ -293,7 +307,7 @@ export async function remainingRanges(db: Queryable, group: string): Promise<Rem
   return found.map((table) => ({ ...table, tableId: Number(table.tableId) }));
 }
 
-interface LockedTable {
+export interface LockedTable {
   readonly group_name: string;
   readonly schema_name: string;
   readonly table_name: string;
@@ -302,12 +316,14 @@ interface LockedTable {
   readonly state: TableState;
   readonly generation: number;
   readonly ranges_total: number | null;
+  readonly ranges_done: number;
 }
 
-async function lockTable(db: Queryable, tableId: number): Promise<LockedTable | undefined> {
+/** The table's row, locked until the end of the transaction. */
+export async function lockTable(db: Queryable, tableId: number): Promise<LockedTable | undefined> {
   return row<LockedTable>(
     db,
-    `select group_name, schema_name, table_name, mode, stream, state, generation, ranges_total
+    `select group_name, schema_name, table_name, mode, stream, state, generation, ranges_total, ranges_done
      from _pg_flo.tables where table_id = $1 for no key update`,
     [tableId],
   );

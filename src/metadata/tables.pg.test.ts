@@ -192,7 +192,15 @@ test("a table in the database goes through the same states as the state machine,
           const range = { heapOid: 1, heapSchema: "s", heapName: "h", relfilenode: 1, blockFrom: 0, blockTo: null };
           await planRanges(pool, { tableId, generation, tableBlocks: 1, ranges: [range] });
           const claim = await claimRange(pool, { group, workerId, leaseMs: testLeaseMs, tableIds: [tableId] });
-          if (claim) await completeRange(pool, { range: claim, files: [], rows: 0, sizeBytes: 0, inexactColumns: {} });
+          if (claim)
+            await completeRange(pool, {
+              range: claim,
+              snapshotLsn: at(200),
+              files: [],
+              rows: 0,
+              sizeBytes: 0,
+              inexactColumns: {},
+            });
         } else if (kind === "failed") {
           await setTableError(pool, now, { code: "TABLE_FAILED", message: "no" });
         } else if (kind === "unconfigured") {

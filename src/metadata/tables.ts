@@ -35,6 +35,8 @@ export interface Table {
   readonly generation: number;
   /** Changes with a commit LSN from it on count; the copy holds what was before. Null while pending. */
   readonly cutLsn: Lsn | null;
+  /** The newest snapshot that a range was read under. Null while none was, and of an older version's copies. */
+  readonly copiedLsn: Lsn | null;
   readonly schemaVersion: number;
   readonly identity: ReplicaIdentity;
   /** Of `schemaVersion`. */
@@ -68,6 +70,7 @@ export interface TableRow {
   readonly state: TableState;
   readonly generation: number;
   readonly cut_lsn: string | null;
+  readonly copied_lsn: string | null;
   readonly schema_version: number;
   readonly identity: ReplicaIdentity;
   readonly error: TableError | null;
@@ -209,9 +212,9 @@ export async function beginAnew(
     `with chosen as (
        select table_id from _pg_flo.tables where group_name = $1 and table_id = any($2::bigint[]) and state = any($3)
        order by table_id for no key update)
-     update _pg_flo.tables t set state = $4, generation = t.generation + 1, cut_lsn = null, error = null,
-       ranges_total = null, ranges_done = 0, copy_rows = 0, copy_bytes = 0, change_operations = 0, change_rows = 0,
-       change_files = 0, inexact_values = 0, inexact_columns = '{}', file_count = 0, file_bytes = 0, updated_at = now()
+     update _pg_flo.tables t set state = $4, generation = t.generation + 1, cut_lsn = null, copied_lsn = null,
+       error = null, ranges_total = null, ranges_done = 0, copy_rows = 0, copy_bytes = 0, change_operations = 0,
+       change_rows = 0, change_files = 0, inexact_values = 0, inexact_columns = '{}', file_count = 0, file_bytes = 0, updated_at = now()
      from chosen where t.table_id = chosen.table_id returning t.table_id`,
     [group, tableIds, legalFrom(event), "pending" satisfies TableState],
   );
@@ -240,6 +243,7 @@ export function toTable(found: TableRow): Table {
     state: found.state,
     generation: found.generation,
     cutLsn: found.cut_lsn === null ? null : lsn(BigInt(found.cut_lsn)),
+    copiedLsn: found.copied_lsn === null ? null : lsn(BigInt(found.copied_lsn)),
     schemaVersion: found.schema_version,
     identity: found.identity,
     columns: found.columns,

@@ -39,7 +39,7 @@ export async function moveToTimeline(
       transaction,
       `select max(lsn)::text as furthest from (
          select lsn_end + (kind = 'stream')::int as lsn from _pg_flo.files where group_name = $1
-         union all select cut_lsn from _pg_flo.tables where group_name = $1 and state <> 'removed') as known`,
+         union all select greatest(cut_lsn, copied_lsn) from _pg_flo.tables where group_name = $1 and state <> 'removed') as known`,
       [fence.group],
     );
     const furthest = BigInt(found?.furthest ?? 0);

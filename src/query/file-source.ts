@@ -10,7 +10,6 @@ import { crc32 } from "node:zlib";
 import { backoffMs, SERVICE_BACKOFF } from "../base/backoff.ts";
 import { systemClock } from "../base/clock.ts";
 import { PgFloError } from "../base/errors.ts";
-import type { Manifest } from "../metadata/status.ts";
 import { inParallel } from "../storage/lanes.ts";
 import type { Storage } from "../storage/storage.ts";
 
@@ -28,7 +27,7 @@ export function localFiles(root: string): FileSource {
 
 export interface CachedFilesOptions {
   readonly storage: Storage;
-  readonly manifest: Manifest;
+  readonly manifest: { readonly tables: readonly { readonly files: readonly KnownFile[] }[] };
   /** For the files of this storage alone. */
   readonly folder: string;
   /** Above it those go that were not used for the longest time. */

@@ -91,6 +91,15 @@ export class SpillFile {
   }
 }
 
+/** A private folder of this process, which removes it; what a killed one left goes with `removeLeftSpillFiles`. */
+export async function makeSpillFolder(folder: string): Promise<string> {
+  try {
+    return await mkdtemp(join(folder, `${FOLDER_PREFIX}${process.pid}-`));
+  } catch (error) {
+    throw spillError("create a folder", folder, error);
+  }
+}
+
 /**
  * Removes what processes left that ended while they made a file. A folder of a process that lives is its own, and one
  * that cannot be looked at is somebody else's: what is wrong with it shows when something is spilled.

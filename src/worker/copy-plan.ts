@@ -1,8 +1,7 @@
-// Sizes of the source's heaps, and whether a copy that was interrupted can go on under another snapshot.
+// The heaps of the tables that are copied: as the source has them now, and as their ranges were planned for.
 import type { ClientBase } from "pg";
 import type { MeasuredHeap } from "../copy/plan.ts";
 import { type Queryable, rows } from "../metadata/queryable.ts";
-import type { Table } from "../metadata/tables.ts";
 import type { HeapRelation } from "../postgres/catalog.ts";
 
 /** Measures all heaps in one query, by table id. A heap that was dropped meanwhile is left out. */
@@ -60,20 +59,4 @@ export async function planStored(db: Queryable, group: string): Promise<Map<numb
     stored.set(Number(table_id), heaps);
   }
   return stored;
-}
-
-/**
- * Null when the remaining ranges may be read under a later snapshot, else why not. The stream's changes since the first
- * cut are applied over both, so it takes an identity to tell which row a change means. A row that moved to a range that
- * was copied already is then in the log with its whole image, unless it has TOASTed values that were not touched.
- */
-export function resumable(table: Table, heaps: readonly MeasuredHeap[], planned: readonly StoredHeap[]): string | null {
-  const { identity } = table;
-  if (identity.kind === "none" || identity.columns.length === 0) return "it has no key";
-  if (heaps.some((heap) => heap.toastBytes > 0)) return "it has TOASTed values";
-  if (table.rangesTotal === null) return null; // nothing was read yet
-  const now = new Map(heaps.map((heap) => [heap.oid, heap.relfilenode]));
-  if (planned.some((heap) => now.get(heap.oid) !== heap.relfilenode)) return "it was rewritten since";
-  if (planned.length !== heaps.length) return "its partitions changed";
-  return null;
 }

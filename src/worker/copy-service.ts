@@ -11,6 +11,7 @@ import type { Config, TableConfig } from "../config/config.ts";
 import { runCopiers } from "../copy/copier.ts";
 import type { CopyJob, CopyJobResult } from "../copy/copier-messages.ts";
 import { type MeasuredHeap, planHeaps } from "../copy/plan.ts";
+import { awaitsCompletion } from "../metadata/copy-completion.ts";
 import { addEvent } from "../metadata/events.ts";
 import type { Queryable } from "../metadata/queryable.ts";
 import {
@@ -26,7 +27,9 @@ import { copyAgain, readTables, setTableError, type Table } from "../metadata/ta
 import { type PgType, readTables as readSourceTables, type SourceTable } from "../postgres/catalog.ts";
 import { applicationName } from "../postgres/connect.ts";
 import type { Storage } from "../storage/storage.ts";
-import { measureHeaps, planStored, resumable } from "./copy-plan.ts";
+import { type CopiedTable, completeTable, streamHasReached, waitForStream } from "./complete-unchanged.ts";
+import { measureHeaps, planStored } from "./copy-plan.ts";
+import { changedHeaps, resumable } from "./resume-plan.ts";
 import { type HeldSnapshot, snapshotOfNewSlot } from "./snapshot.ts";
 import { onSource } from "./source-connection.ts";
 import type { StreamService } from "./stream-service.ts";
@@ -133,15 +136,16 @@ export class CopyService {
   /** Tables whose copy was begun under a snapshot that is gone: those that cannot go on under another begin anew. */
   async #prepareResume(copying: readonly Table[]): Promise<void> {
     if (copying.length === 0) return;
-    const { config, db, log, storage } = this.#options;
+    const { config, db } = this.#options;
     await onSource(config, "plan the copy", async (source) => {
-      const measured = await measureHeaps(source, await this.#heapsOf(source, copying));
+      const heapsByTable = await this.#heapsOf(source, copying);
+      const measuredByTable = await measureHeaps(source, heapsByTable);
       const stored = await planStored(db, config.group);
       for (const table of copying) {
-        const reason = resumable(table, measured.get(table.tableId) ?? [], stored.get(table.tableId) ?? []);
-        if (reason === null) continue;
-        log.info("the copy of this table begins anew", { table: `${table.schema}.${table.name}`, reason });
-        for (const path of (await copyAgain(db, config.group, table.tableId)) ?? []) await storage.remove(path);
+        const { tableId } = table;
+        const now = { heaps: heapsByTable.get(tableId) ?? [], measured: measuredByTable.get(tableId) ?? [] };
+        const reason = resumable(table, now, stored.get(tableId) ?? [], this.#options.types);
+        if (reason !== null) await this.#beginAnew(table, reason);
       }
     });
   }
@@ -156,9 +160,47 @@ export class CopyService {
     const planned = (await readTables(db, config.group)).filter((table) => table.state === "copying");
     const rangesLeft = planned.reduce((sum, table) => sum + (table.rangesTotal ?? 0) - table.rangesDone, 0);
     this.figures.rangesTotal = this.figures.rangesDone + rangesLeft;
-    if (rangesLeft === 0) return;
-    log.info("copying", { tables: planned.length, ranges: rangesLeft, snapshot: formatLsn(snapshot.lsn) });
-    await this.#runCopiers(snapshot, planned, Math.min(config.copy.parallel, rangesLeft), signal);
+    if (rangesLeft > 0) {
+      log.info("copying", { tables: planned.length, ranges: rangesLeft, snapshot: formatLsn(snapshot.lsn) });
+      await this.#runCopiers(snapshot, planned, Math.min(config.copy.parallel, rangesLeft), signal);
+    }
+    await this.#completeCopies(snapshot, signal);
+  }
+
+  /** What was read under several snapshots becomes one moment. Nobody waits for the stream while ranges are left. */
+  async #completeCopies(snapshot: HeldSnapshot, signal: AbortSignal): Promise<void> {
+    const { config, db } = this.#options;
+    const tables = (await readTables(db, config.group)).filter((table) => table.state === "copying");
+    const copied = tables.filter(awaitsCompletion);
+    for (const each of await this.#heapsOfCopied(copied)) {
+      const { table } = each;
+      const options = { ...this.#options, flush: () => this.#options.stream.flush() };
+      if (tables.length === copied.length) await waitForStream(options, table, snapshot.lsn, signal);
+      else if (!(await streamHasReached(db, table, snapshot.lsn))) continue;
+      try {
+        if (each.changed === null) await completeTable(options, each, snapshot, signal);
+        else await this.#beginAnew(table, each.changed);
+      } catch (error) {
+        if (!(error instanceof PgFloError) || error.action !== "stop-table") throw error;
+        if (error.facts.rewritten === true) await this.#beginAnew(table, "it was rewritten since");
+        else await this.#failTable(table, `${table.schema}.${table.name}`, error);
+      }
+    }
+  }
+
+  async #heapsOfCopied(tables: readonly Table[]): Promise<(CopiedTable & { readonly changed: string | null })[]> {
+    if (tables.length === 0) return [];
+    const { config, db } = this.#options;
+    const planned = await planStored(db, config.group);
+    return onSource(config, "complete the copy", async (source) => {
+      const heaps = await this.#heapsOf(source, tables);
+      const measured = await measureHeaps(source, heaps);
+      return tables.map((table) => {
+        const { tableId } = table;
+        const ofTable = { heaps: heaps.get(tableId) ?? [], planned: planned.get(tableId) ?? [] };
+        return { table, ...ofTable, changed: changedHeaps(table, measured.get(tableId) ?? [], ofTable.planned) };
+      });
+    });
   }
 
   async #pendingCopyOnly(): Promise<number[]> {
@@ -230,12 +272,13 @@ export class CopyService {
             claimed.delete(job.jobId);
           },
           rewritten: async (job) => {
-            await this.#beginAnew(claimed.get(job.jobId)!, job);
+            const table = byId.get(claimed.get(job.jobId)!.tableId)!;
+            await this.#beginAnew(table, "it was rewritten during its copy");
             claimed.delete(job.jobId);
           },
           failed: async (job, error) => {
             if (error.action === "retry") throw error;
-            await this.#failTable(claimed.get(job.jobId)!, job, error);
+            await this.#failTable(claimed.get(job.jobId)!, `${job.schema}.${job.table}`, error);
             claimed.delete(job.jobId);
           },
           progress: (rowCount, sizeBytes) => {
@@ -258,6 +301,7 @@ export class CopyService {
     failpoint("copy.before-range-commit");
     const completion = await completeRange(db, {
       range,
+      snapshotLsn,
       files: result.files.map(({ path, rowCount, sizeBytes, checksum }) => {
         const file = { tableId, generation, schemaVersion, path, rowCount, sizeBytes, checksum };
         return { ...file, lsnStart: snapshotLsn, lsnEnd: snapshotLsn };
@@ -273,21 +317,24 @@ export class CopyService {
     }
   }
 
-  async #beginAnew(range: ClaimedRange, job: CopyJob): Promise<void> {
+  async #beginAnew(table: Table, reason: string): Promise<void> {
     const { config, db, log, storage } = this.#options;
-    log.warn("the table was rewritten during its copy, which begins anew", { table: `${job.schema}.${job.table}` });
-    for (const path of (await copyAgain(db, config.group, range.tableId)) ?? []) await storage.remove(path);
+    log.warn("the copy of this table begins anew", { table: `${table.schema}.${table.name}`, reason });
+    for (const path of (await copyAgain(db, config.group, table.tableId)) ?? []) await storage.remove(path);
   }
 
-  async #failTable(range: ClaimedRange, job: CopyJob, error: PgFloError): Promise<void> {
+  async #failTable(
+    table: { readonly tableId: number; readonly generation: number },
+    subject: string,
+    error: PgFloError,
+  ): Promise<void> {
     const { config, db, log } = this.#options;
-    const subject = `${job.schema}.${job.table}`;
     // A definition that is another one now is read again, and the table copied with it.
     const changed = error.code === "TABLE_CHANGED";
     const known = changed || error.code === "TABLE_FAILED";
     const failure = known ? error : new PgFloError("TABLE_FAILED", `table ${subject}, copy, ${error.message}`);
     log.error(failure.message, errorFacts(error));
-    await setTableError(db, range, { code: failure.code, message: failure.message });
+    await setTableError(db, table, { code: failure.code, message: failure.message });
     failpoint("copy.table-failing");
     await addEvent(db, config.group, { severity: "error", code: error.code, subject, message: failure.message });
     if (changed) this.#options.onTableChanged();

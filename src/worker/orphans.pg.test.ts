@@ -79,7 +79,14 @@ test("a copy's file is an orphan unless it is listed or its range is held", asyn
   // Held: whichever of its files, its holder may list it.
   assert.deepEqual(await paths(), [gone, other].sort());
   const files = [newFile({ tableId, generation }, mine)];
-  await completeRange(pool, { range: first!, files, rows: 1, sizeBytes: 1, inexactColumns: {} });
+  await completeRange(pool, {
+    range: first!,
+    snapshotLsn: files[0]!.lsnStart,
+    files,
+    rows: 1,
+    sizeBytes: 1,
+    inexactColumns: {},
+  });
   assert.deepEqual(await paths(), [earlier, gone, other].sort());
 });
 

@@ -156,6 +156,13 @@ const unfinishedSlot: Play = async ({ run, name }) => {
   await run.killedAt(name);
 };
 
+/** Under the first snapshot nothing is read, under the second rows are whose documents were not touched since. */
+const resumed: Play = async ({ run, client, name }) => {
+  await run.killedAt("copy.planned", { nth: 5 });
+  await client.query("update t set n = n + 1 where id % 20 = 0; update t set id = -id where id % 40 = 0");
+  await run.killedAt(name);
+};
+
 /** More than stream.memory, and more than its half in one row's changes. */
 const large: Play = async ({ run, client, name, nth }) => {
   await client.query(`begin; update t set large = repeat('${step % 10}', 600000) where id = 21;
@@ -223,6 +230,10 @@ const parts: Readonly<Record<Failpoint, Part>> = {
   "copy.before-range-commit": fresh(3),
   "copy.in-range-commit": fresh(2),
   "copy.after-range-commit": fresh(2),
+  "completion.keys-found": { stage: "fresh", play: resumed },
+  "completion.files-durable": { stage: "fresh", play: resumed },
+  "completion.in-commit": { stage: "fresh", play: resumed },
+  "completion.committed": { stage: "fresh", play: resumed },
   "copy.table-failing": {
     stage: "fresh",
     play: inexact,
