@@ -1,6 +1,7 @@
 // Progress of a running worker: one line that is drawn again on a terminal, plain log lines otherwise.
 import type { Log, LogFacts } from "../base/log.ts";
-import { streamLagMs, type WorkerFigures } from "../worker/worker.ts";
+import type { WorkerFigures } from "../worker/worker.ts";
+import { streamLagMs } from "../worker/worker-figures.ts";
 import type { Output } from "./output.ts";
 
 const DRAW_INTERVAL_MS = 200;
@@ -76,7 +77,7 @@ function logFigures(figures: WorkerFigures | null, rates: RateMeter, log: Log): 
       changes: progress.changeCount,
       rows: progress.rowCount,
       batches: progress.batchCount,
-      lagMs: streamLagMs(stream),
+      lagMs: streamLagMs(progress),
       openTransactions: progress.openTransactionCount,
       spilledTransactions: progress.spilledTransactionCount,
       spilledBytes: progress.spilledBytes,
@@ -101,7 +102,7 @@ export function progressLine(figures: WorkerFigures, rates: RateMeter): string {
   }
   const { progress } = stream;
   if (!progress) return "connecting";
-  const lag = `${(streamLagMs(stream) / 1000).toFixed(1)} s behind`;
+  const lag = `${(streamLagMs(progress) / 1000).toFixed(1)} s behind`;
   return `stream · ${count(progress.changeCount)} changes · ${count(progress.batchCount)} batches · ${lag}`;
 }
 

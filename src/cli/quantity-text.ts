@@ -14,6 +14,12 @@ export function formatSize(bytes: number): string {
   return `${value.toFixed(digits)} ${sizeUnits[unit]}`;
 }
 
+/** `+1.5 MB/s`, `-12 kB/s`, `0 B/s`. */
+export function formatRate(bytesPerSecond: number): string {
+  const sign = Math.abs(bytesPerSecond) < 0.5 ? "" : bytesPerSecond > 0 ? "+" : "-";
+  return `${sign}${formatSize(Math.abs(bytesPerSecond))}/s`;
+}
+
 /** `250 ms`, `1.5 s`, `12 s`, `3 min`, `5 h`, `2 d`. */
 export function formatDuration(ms: number): string {
   if (ms < 999.5) return `${Math.round(ms)} ms`;

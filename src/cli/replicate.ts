@@ -1,7 +1,8 @@
 // `pg-flo replicate`: runs a worker until a signal, or until it has caught up.
 import type { Command } from "commander";
 import { formatLsn } from "../base/lsn.ts";
-import { runWorker, streamLagMs, type WorkerFigures } from "../worker/worker.ts";
+import { runWorker, type WorkerFigures } from "../worker/worker.ts";
+import { streamLagMs } from "../worker/worker-figures.ts";
 import { type CliContext, withConfig } from "./context.ts";
 import { startProgress } from "./progress.ts";
 import { stopSignal } from "./stop-signal.ts";
@@ -50,7 +51,7 @@ function summary(figures: WorkerFigures | null): Record<string, string | number>
       changes: progress.changeCount,
       rows: progress.rowCount,
       position: formatLsn(progress.position),
-      lagMs: streamLagMs(stream),
+      lagMs: streamLagMs(progress),
     }),
   };
 }

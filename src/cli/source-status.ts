@@ -1,5 +1,6 @@
 // What only the source knows of a running group: how far its log is, what it keeps for our slots, and what happened to
 // tables whose updates and deletes cannot be seen. A source that does not answer is no failure: the rest is still true.
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "pg";
 import { PgFloError } from "../base/errors.ts";
 import { type Lsn, parseLsn } from "../base/lsn.ts";
@@ -7,16 +8,21 @@ import type { Config } from "../config/config.ts";
 import type { GroupStatus } from "../metadata/status.ts";
 import type { Table } from "../metadata/tables.ts";
 import { readSlot, type SlotState } from "../postgres/slot.ts";
+import { sampleSlots, type WalBudget, walBudget } from "../postgres/wal-budget.ts";
 import { withSession } from "./session.ts";
 
 /** Statements on the source are few and small: one that takes longer meets a server in trouble. */
 const STATEMENT_TIMEOUT_MS = 5000;
+/** Between the two looks at a slot that no worker watches. */
+const RATE_SPAN_MS = 1000;
 
 export interface SourceStatus {
   /** Where the source's log ends. */
   readonly walPosition: Lsn;
   /** By slot name. */
   readonly slots: ReadonlyMap<string, SlotState>;
+  /** By slot name, with rates as far as they were asked for. */
+  readonly budgets: ReadonlyMap<string, WalBudget>;
   /** By `Table.tableId`, for streamed tables without an identity. */
   readonly unseen: ReadonlyMap<number, UnseenChanges>;
   /** Since when the server counts; null: since its statistics began. */
@@ -29,10 +35,18 @@ export interface UnseenChanges {
   readonly deletes: number;
 }
 
-/** The error tells why there is no answer. */
-export async function readSourceStatus(config: Config, status: GroupStatus): Promise<SourceStatus | PgFloError> {
+/**
+ * The error tells why there is no answer. `rates`: of the slots' budgets, which takes a second; a living worker knows them
+ * better, from five minutes.
+ */
+export async function readSourceStatus(
+  config: Config,
+  status: GroupStatus,
+  rates: boolean,
+): Promise<SourceStatus | PgFloError> {
+  const name = { group: config.group, what: "status" };
   try {
-    return await withSession(config.source, { group: config.group, what: "status" }, (client) => read(client, status), {
+    return await withSession(config.source, name, (client) => read(client, status, rates), {
       statementTimeoutMs: STATEMENT_TIMEOUT_MS,
       lockTimeoutMs: STATEMENT_TIMEOUT_MS,
     });
@@ -47,7 +61,15 @@ export function isBlind(table: Table): boolean {
   return table.identity.kind === "none" && table.mode !== "copy-only" && table.state !== "removed";
 }
 
-async function read(client: Client, status: GroupStatus): Promise<SourceStatus> {
+async function read(client: Client, status: GroupStatus, rates: boolean): Promise<SourceStatus> {
+  const names = status.streams.map(({ slotName }) => slotName);
+  const first = await sampleSlots(client, names, performance.now());
+  if (rates && first.size > 0) await sleep(RATE_SPAN_MS);
+  const second = rates ? await sampleSlots(client, names, performance.now()) : first;
+  const budgets = [...second].map(([name, sample]): [string, WalBudget] => {
+    const earlier = rates ? first.get(name) : undefined;
+    return [name, walBudget(earlier ? [earlier, sample] : [sample])!];
+  });
   const { rows } = await client.query<{ position: string; since: Date | null }>(
     `select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end::text as position,
        (select stats_reset from pg_stat_database where datname = current_database()) as since`,
@@ -57,6 +79,7 @@ async function read(client: Client, status: GroupStatus): Promise<SourceStatus> 
   return {
     walPosition: parseLsn(rows[0]!.position),
     slots,
+    budgets: new Map(budgets),
     unseen: await readUnseen(client, status.tables.filter(isBlind)),
     countedSince: rows[0]!.since,
   };

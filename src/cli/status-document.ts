@@ -11,6 +11,7 @@ import type { WorkerInfo } from "../metadata/workers.ts";
 import { quotedName } from "../postgres/selection.ts";
 import type { SlotState } from "../postgres/slot.ts";
 import { isBlind, type SourceStatus, type UnseenChanges } from "./source-status.ts";
+import { streamFigure, tableLag } from "./told-figures.ts";
 
 export interface StatusDocument {
   readonly group: string;
@@ -44,6 +45,9 @@ export interface TableStatus {
   /** `operations`: changes as the log had them, `rows`: what they were brought together to. */
   readonly changes: { readonly operations: number; readonly rows: number; readonly files: number };
   readonly files: { readonly count: number; readonly bytes: number };
+  /** How far its files may be behind: log that may hold changes of it, and the age of its oldest change that is read and not durable. Null unless it streams and a worker lives. */
+  readonly lagBytes: number | null;
+  readonly lagMs: number | null;
   readonly inexactValues: number;
   readonly inexactColumns: Table["inexactColumns"];
   readonly error: Table["error"];
@@ -64,6 +68,11 @@ export interface StreamStatus {
   readonly retainedWalBytes: number | null;
   /** WAL that may still be written before the slot is lost; null when unlimited or unknown. */
   readonly safeWalBytes: number | null;
+  /** Written by the source, and the growth of what it keeps for the slot (below 0 when that shrinks); per second. */
+  readonly walBytesPerSecond: number | null;
+  readonly burnBytesPerSecond: number | null;
+  /** Until the slot is lost if it goes on like this; null when it does not grow, has no limit, or is not known. */
+  readonly walTimeLeftMs: number | null;
   /** Of its worker, as it said last; null when no living one reads it. Transactions that the server sends while they run, and those that were too large for memory since the worker began. */
   readonly openTransactionCount: number | null;
   readonly spilledTransactionCount: number | null;
@@ -96,7 +105,7 @@ export function statusDocument({ group, status, source, leaseMs }: StatusParts):
   return {
     group: status.group,
     position: positionText(status.position),
-    tables: status.tables.map((table) => tableStatus(table, answer)),
+    tables: status.tables.map((table) => tableStatus(table, answer, tableLag(table, status.streams, workers, answer))),
     streams,
     workers,
     files: { count: status.files.count, bytes: status.files.sizeBytes },
@@ -117,7 +126,11 @@ export function streamName(group: string, stream: number): string {
   return `${group}_${stream}`;
 }
 
-function tableStatus(table: Table, source: SourceStatus | null): TableStatus {
+function tableStatus(
+  table: Table,
+  source: SourceStatus | null,
+  lag: Pick<TableStatus, "lagBytes" | "lagMs">,
+): TableStatus {
   const unseen = source?.unseen.get(table.tableId) ?? null;
   return {
     schema: table.schema,
@@ -133,6 +146,7 @@ function tableStatus(table: Table, source: SourceStatus | null): TableStatus {
     },
     changes: { operations: table.changeOperations, rows: table.changeRows, files: table.changeFiles },
     files: { count: table.fileCount, bytes: table.fileBytes },
+    ...lag,
     inexactValues: table.inexactValues,
     inexactColumns: table.inexactColumns,
     error: table.error,
@@ -170,6 +184,7 @@ function streamStatus(stream: Stream, workers: readonly WorkerStatus[], source: 
   const owner = workers.find(({ id, alive }) => alive && id === stream.owner);
   const behind = source && stream.position !== null ? source.walPosition - stream.position : null;
   const figure = (name: string) => (owner ? streamFigure(owner.figures, stream.stream, name) : null);
+  const budget = source?.budgets.get(stream.slotName);
   return {
     name: streamName(stream.group, stream.stream),
     slot: stream.slotName,
@@ -180,23 +195,13 @@ function streamStatus(stream: Stream, workers: readonly WorkerStatus[], source: 
     lagMs: figure("lagMs"),
     retainedWalBytes: existing?.retainedBytes ?? null,
     safeWalBytes: existing?.safeBytes ?? null,
+    walBytesPerSecond: figure("walBytesPerSecond") ?? budget?.writtenBytesPerSecond ?? null,
+    burnBytesPerSecond: figure("burnBytesPerSecond") ?? budget?.growthBytesPerSecond ?? null,
+    walTimeLeftMs: figure("walTimeLeftMs") ?? budget?.timeLeftMs ?? null,
     openTransactionCount: figure("openTransactions"),
     spilledTransactionCount: figure("spilledTransactions"),
     spilledBytes: figure("spilledBytes"),
   };
-}
-
-/** From the owner's last heartbeat: `{streams: [{stream, lagMs, …}]}`, as far as it is there. */
-function streamFigure(figures: unknown, stream: number, name: string): number | null {
-  const streams = property(figures, "streams");
-  if (!Array.isArray(streams)) return null;
-  const own: unknown = streams.find((each) => property(each, "stream") === stream);
-  const value = property(own, name);
-  return typeof value === "number" ? Math.max(0, value) : null;
-}
-
-function property(value: unknown, name: string): unknown {
-  return typeof value === "object" && value !== null ? (value as Record<string, unknown>)[name] : undefined;
 }
 
 function slotNotes(stream: Stream, slot: SlotState | undefined): string[] {

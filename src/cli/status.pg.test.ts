@@ -35,6 +35,11 @@ test("status tells tables, streams, workers and files while a worker runs, and t
     await sleep(200);
     status = await pipeline.json<StatusDocument>(["status"]);
   }
+  // What is durable now is told with the next heartbeat.
+  for (let tries = 0; tries < 50 && status.tables.some(({ lagMs }) => lagMs !== 0); tries++) {
+    await sleep(200);
+    status = await pipeline.json<StatusDocument>(["status"]);
+  }
   const [orders, later] = status.tables.toSorted((a, b) => (a.name < b.name ? -1 : 1));
   assert.deepEqual(orders!.copy, { rangesDone: 1, rangesTotal: 1, rows: 500, bytes: orders!.copy.bytes });
   assert.deepEqual(
@@ -53,6 +58,10 @@ test("status tells tables, streams, workers and files while a worker runs, and t
     ...["group", "position", "tables", "streams", "workers", "files"],
   ]);
 
+  assert.deepEqual([orders!.lagMs, later!.lagMs], [0, 0], "what changed is durable");
+  assert.ok(orders!.lagBytes! >= 0 && orders!.lagBytes! <= stream!.lagBytes!);
+  assert.equal(typeof stream!.walBytesPerSecond === "number" || stream!.walBytesPerSecond === null, true);
+
   const people = await pipeline.run(["status"]);
   assert.match(people.stdout, /^group app {2}\| {2}position [0-9A-F/]+ {2}\| {2}3 files, /);
   assert.match(people.stdout, /public\.Ord\.ers +copy-and-stream +streaming +100% \(1\/1\) +500 /);
@@ -66,6 +75,9 @@ test("status tells tables, streams, workers and files while a worker runs, and t
     [stopped.workers[0]!.alive, stopped.streams[0]!.worker, stopped.streams[0]!.lagMs],
     [false, null, null],
   );
+  assert.deepEqual([stopped.tables[0]!.lagBytes, stopped.tables[0]!.lagMs], [null, null]);
+  // Without a worker status itself looks twice at what the slot keeps.
+  assert.equal(typeof stopped.streams[0]!.burnBytesPerSecond, "number");
   assert.deepEqual(stopped.notes, ["no worker runs: start one with pg-flo replicate"]);
   await database.client.query("select pg_terminate_backend(active_pid, 5000) from pg_replication_slots");
   await database.client.query("select pg_drop_replication_slot('pg_flo_app_1')");
@@ -113,4 +125,28 @@ test("with metadata of its own, status works while the source is down, and makes
   assert.deepEqual([a!.copy.rows, b!.unseen], [1, null]);
   assert.match(b!.notes[0]!, /how many happened is not known/);
   assert.equal((await pipeline.run(["query", "select count(*) as n from a", "--format", "csv"])).stdout, "n\n1\n");
+});
+
+test("while no worker runs status tells how fast the kept WAL grows and how long that can go on; --watch repeats it", async () => {
+  await using limited = await startPostgres({ settings: { max_slot_wal_keep_size: "4GB" } });
+  await using database = await limited.createDatabase();
+  await database.client.query("create table a (id int primary key, t text)");
+  await using pipeline = await makePipeline({ source: database.config });
+  await replicate(pipeline, database);
+  await using watching = pipeline.spawn(["status", "--watch", "1", "--json"]);
+  while (watching.stdout.split("\n").length < 4) {
+    await database.client.query("insert into a select coalesce(max(id), 0) + 1, repeat('x', 5000) from a");
+  }
+  watching.kill("SIGTERM");
+  await watching.ended;
+  const documents = watching.stdout.split("\n").slice(0, 3);
+  for (const document of documents) {
+    const [stream] = (JSON.parse(document) as StatusDocument).streams;
+    assert.ok(stream!.burnBytesPerSecond! > 0 && stream!.walBytesPerSecond! > 0, document);
+    assert.ok(stream!.walTimeLeftMs! > 0 && stream!.walTimeLeftMs! < 1e12, document);
+  }
+  assert.match(
+    (await pipeline.run(["status", "--watch", "0"])).stderr,
+    /--watch 0, is no number of seconds; give a number/,
+  );
 });

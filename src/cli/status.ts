@@ -1,5 +1,7 @@
 // `pg-flo status`: what is mirrored, how far, how far behind, by whom. Creates nothing, and needs no source: what only
 // the source knows is left out when it does not answer.
+import { setTimeout as sleep } from "node:timers/promises";
+import { PgFloError } from "../base/errors.ts";
 import { escapeControls } from "../base/log.ts";
 import type { Config } from "../config/config.ts";
 import { readGroup } from "../metadata/groups.ts";
@@ -7,22 +9,65 @@ import { readStatus } from "../metadata/status.ts";
 import type { Register } from "./context.ts";
 import { withConfig } from "./context.ts";
 import { type Output, printJson, printTable } from "./output.ts";
-import { formatDuration, formatSize } from "./quantity-text.ts";
+import { formatDuration, formatRate, formatSize } from "./quantity-text.ts";
 import { withSession } from "./session.ts";
 import { readSourceStatus } from "./source-status.ts";
-import { type StatusDocument, type StreamStatus, statusDocument, type TableStatus } from "./status-document.ts";
+import {
+  isAlive,
+  type StatusDocument,
+  type StreamStatus,
+  statusDocument,
+  type TableStatus,
+} from "./status-document.ts";
+
+/** Seconds between two looks of --watch. */
+const WATCH = { least: 1, most: 3600, usual: 5 };
+
+interface StatusOptions {
+  /** True without a number. */
+  readonly watch?: string | true;
+}
 
 export const registerStatus: Register = (program, context) => {
   program
     .command("status")
     .description("show tables, streams, lag, workers and files")
+    .option("--watch [seconds]", `show it again and again, every ${WATCH.usual} s unless told otherwise`)
     .action(
-      withConfig(context, async ({ config, globals, stdout }) => {
-        const document = await readDocument(config);
-        await (globals.json ? printJson(stdout, document) : printStatus(stdout, document));
+      withConfig<StatusOptions>(context, async ({ config, globals, options, stdout }) => {
+        const show = async () => {
+          const document = await readDocument(config);
+          await (globals.json ? printJson(stdout, document) : printStatus(stdout, document));
+        };
+        if (options.watch === undefined) return show();
+        await watch(show, watchSeconds(options.watch), stdout, globals.json === true);
       }),
     );
 };
+
+function watchSeconds(given: string | true): number {
+  const seconds = given === true ? WATCH.usual : Number(given);
+  if (seconds >= WATCH.least && seconds <= WATCH.most) return seconds;
+  throw new PgFloError("CONFIG_INVALID", `command line, --watch ${given}, is no number of seconds`, {
+    fix: `give a number from ${WATCH.least} to ${WATCH.most}`,
+  });
+}
+
+const CLEAR_TERMINAL = "\u001b[H\u001b[2J\u001b[3J";
+
+/** Until the reader goes away or a signal ends the process. What fails while it runs is shown, and looked at again. */
+async function watch(show: () => Promise<void>, seconds: number, output: Output, json: boolean): Promise<void> {
+  for (let first = true; !output.closed; first = false) {
+    if (!json) await output.write(output.isTty ? CLEAR_TERMINAL : first ? "" : "\n");
+    try {
+      await show();
+    } catch (error) {
+      if (first || json || !(error instanceof PgFloError) || error.action !== "retry") throw error;
+      await output.write(`${escapeControls(error.message)}\n`);
+    }
+    await sleep(seconds * 1000);
+  }
+}
 
 async function readDocument(config: Config): Promise<StatusDocument> {
   const name = { group: config.group, what: "status" };
@@ -30,7 +75,9 @@ async function readDocument(config: Config): Promise<StatusDocument> {
     group: await readGroup(client, config.group),
     status: await readStatus(client, config.group),
   }));
-  return statusDocument({ group, status, source: await readSourceStatus(config, status), leaseMs: config.leaseMs });
+  const watched = status.workers.some((worker) => isAlive(worker, config.leaseMs));
+  const source = await readSourceStatus(config, status, !watched);
+  return statusDocument({ group, status, source, leaseMs: config.leaseMs });
 }
 
 async function printStatus(output: Output, document: StatusDocument): Promise<void> {
@@ -81,6 +128,7 @@ function tableRow(table: TableStatus) {
     changes: table.changes.operations,
     written: table.changes.rows,
     files: table.files.count,
+    lag: lagText(table),
     inexact: table.inexactValues,
     error: table.error?.code ?? "",
   };
@@ -105,12 +153,26 @@ function streamRow(stream: StreamStatus, document: StatusDocument) {
     state: stream.state,
     worker: worker ? `${worker.host}:${worker.pid}` : "none",
     position: stream.position ?? "none yet",
-    lag: [
-      ...(stream.lagBytes === null ? [] : [formatSize(stream.lagBytes)]),
-      ...(stream.lagMs === null ? [] : [formatDuration(stream.lagMs)]),
-    ].join(", "),
+    lag: lagText(stream),
     open: stream.openTransactionCount ?? "unknown",
     spilled: spilledText(stream),
     "kept WAL": stream.retainedWalBytes === null ? "unknown" : formatSize(stream.retainedWalBytes),
+    growth: stream.burnBytesPerSecond === null ? "" : formatRate(stream.burnBytesPerSecond),
+    "time left": timeLeftText(stream),
   };
+}
+
+function lagText({ lagBytes, lagMs }: Pick<StreamStatus, "lagBytes" | "lagMs">): string {
+  return [
+    ...(lagBytes === null ? [] : [formatSize(lagBytes)]),
+    ...(lagMs === null ? [] : [formatDuration(lagMs)]),
+  ].join(", ");
+}
+
+/** `no limit`, or how long the kept WAL can go on growing as it does. */
+function timeLeftText({ retainedWalBytes, safeWalBytes, walTimeLeftMs, burnBytesPerSecond }: StreamStatus): string {
+  if (retainedWalBytes === null) return "";
+  if (safeWalBytes === null) return "no limit";
+  if (walTimeLeftMs !== null) return formatDuration(walTimeLeftMs);
+  return burnBytesPerSecond === null ? "" : "does not grow";
 }

@@ -5,7 +5,8 @@ import { PgFloError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { formatLsn, type Lsn } from "../base/lsn.ts";
 import type { Config } from "../config/config.ts";
-import { runWorker, streamLagMs, type WorkerFigures } from "../worker/worker.ts";
+import { runWorker, type WorkerFigures } from "../worker/worker.ts";
+import { streamLagMs } from "../worker/worker-figures.ts";
 import { runWorkload, type WorkloadCounts } from "./workload.ts";
 
 const POLL_MS = 20;
@@ -46,11 +47,11 @@ export class Replication implements AsyncDisposable {
 
   /** Done so far. */
   counted(): { readonly transactions: number; readonly changes: number; readonly lagMs: number } {
-    const stream = this.#figures?.stream;
+    const progress = this.#figures?.stream.progress;
     return {
       transactions: this.#counts?.transactions ?? 0,
-      changes: stream?.progress?.changeCount ?? 0,
-      lagMs: stream ? streamLagMs(stream) : 0,
+      changes: progress?.changeCount ?? 0,
+      lagMs: progress ? streamLagMs(progress) : 0,
     };
   }
 

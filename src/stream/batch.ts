@@ -69,6 +69,8 @@ export class Batch implements ConsolidatedRows {
   rowCount = 0;
   /** Changes that they come from, or that came to nothing. */
   readonly changes = new Map<StreamTable, number>();
+  /** Commit time of the first transaction, in microseconds since 2000-01-01. */
+  sinceUs: bigint | null = null;
 
   constructor(options: BatchOptions) {
     this.#options = options;
@@ -84,6 +86,7 @@ export class Batch implements ConsolidatedRows {
 
   /** The next rows belong to this transaction. Time is microseconds since 2000-01-01. */
   beginTransaction(commitLsn: Lsn, xid: number, commitTimeUs: bigint): void {
+    this.sinceUs ??= commitTimeUs;
     const index = this.#transactionCount++;
     if (index === this.#lsn.high.length) this.#growTransactions();
     const unixUs = commitTimeUs + POSTGRES_EPOCH_US;

@@ -6,6 +6,7 @@ import type { Lsn } from "../base/lsn.ts";
 import type { Arena } from "./arena.ts";
 import type { Batch } from "./batch.ts";
 import type { StreamCommits, TakenCut } from "./stream-options.ts";
+import type { DurableBatch } from "./stream-state.ts";
 import type { StreamTable } from "./stream-table.ts";
 
 export interface DurableBatchesOptions {
@@ -14,7 +15,7 @@ export interface DurableBatchesOptions {
   readonly number: bigint;
   /** Everything up to here is durable. */
   readonly durable: (position: Lsn) => void;
-  readonly committed: () => void;
+  readonly committed: (durable: DurableBatch) => void;
   /** The rows of a closed batch are encoded: their tuples in the arena are of no use to it any more. */
   readonly encoded: (arena: Arena) => void;
   readonly failed: (error: unknown) => void;
@@ -101,6 +102,7 @@ export class DurableBatches {
 
   async #makeDurable({ batch, arena, number, position, cut }: ClosedBatch, before: Promise<void>): Promise<void> {
     let asked = false;
+    const closedAt = performance.now();
     try {
       failpoint("batch.closed");
       this.#encodingCount++;
@@ -113,7 +115,7 @@ export class DurableBatches {
       await this.#failures;
       asked = true;
       await this.#options.commits.batch(number, position, files, cut, batch.changes);
-      this.#options.committed();
+      this.#options.committed({ batch, files, tookMs: performance.now() - closedAt });
     } catch (error) {
       // Files of a commit whose outcome is not known must stay: they may be in the manifest. Orphans go by age.
       await Promise.allSettled([before]); // the run must not end while an earlier batch is on its way

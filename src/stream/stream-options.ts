@@ -56,6 +56,24 @@ export interface StreamOptions {
   readonly log: Log;
 }
 
+/** Pending rows are encoded above this: their tuples fit into the processor's cache, or nearly. */
+const ENCODE_BYTES = 4 * 1024 * 1024;
+/** With many tables more is gathered for each, up to a limit: a table's share of little would be a file of its own. */
+const ENCODE_TABLE_BYTES = 64 * 1024;
+const MAX_ENCODE_BYTES = 64 * 1024 * 1024;
+/** What of a spilled transaction gathers in memory until it is written; with what comes at once the arena keeps its size. */
+const SPILL_BYTES = 8 * 1024 * 1024;
+
+/** Pending rows are encoded above this. */
+export function gatheredBytes(tableCount: number): number {
+  return Math.min(MAX_ENCODE_BYTES, Math.max(ENCODE_BYTES, tableCount * ENCODE_TABLE_BYTES));
+}
+
+/** What of a spilled transaction is written above this. */
+export function backlogBytes({ memoryBytes }: Pick<StreamOptions, "memoryBytes">): number {
+  return Math.min(SPILL_BYTES, memoryBytes / 8);
+}
+
 /** 2 to the power of it parts of a spilled transaction. */
 const SPILL_PART_BITS = 6;
 

@@ -7,6 +7,7 @@
 // durable, and only the position is confirmed to the slot. A crash anywhere repeats what is above the position.
 import { errorFacts } from "../base/log.ts";
 import { type Lsn, lsn } from "../base/lsn.ts";
+import { noteSize } from "../base/size-histogram.ts";
 import type { ReplicationConnection, ReplicationHandler } from "../postgres/replication.ts";
 import { Arena } from "./arena.ts";
 import { Batch } from "./batch.ts";
@@ -19,16 +20,10 @@ import { DurableBatches } from "./durable-batches.ts";
 import { definitionChanged, NewCuts } from "./new-cuts.ts";
 import { replaySpilled } from "./spill-replay.ts";
 import type { SpilledTransaction, SpillOptions } from "./spilled-transaction.ts";
-import { protocolVersion, type StreamOptions, spillOptions } from "./stream-options.ts";
+import { backlogBytes, gatheredBytes, protocolVersion, type StreamOptions, spillOptions } from "./stream-options.ts";
+import { noteCommit, noteDurable, notePosition } from "./stream-state.ts";
 import type { StreamRelation, StreamTable } from "./stream-table.ts";
 
-/** Pending rows are encoded above this: their tuples fit into the processor's cache, or nearly. */
-const ENCODE_BYTES = 4 * 1024 * 1024;
-/** With many tables more is gathered for each, up to a limit: a table's share of little would be a file of its own. */
-const ENCODE_TABLE_BYTES = 64 * 1024;
-const MAX_ENCODE_BYTES = 64 * 1024 * 1024;
-/** What of a spilled transaction gathers in memory until it is written; with what comes at once the arena keeps its size. */
-const SPILL_BYTES = 8 * 1024 * 1024;
 const TICK_MS = 50;
 /** How long an idle stream waits before it writes its position down: a write is WAL of its own. */
 const IDLE_POSITION_MS = 10_000;
@@ -54,8 +49,6 @@ export class Stream {
   #batchSince = 0;
   #batchBytes = 0;
   #reached: Lsn;
-  /** Commit time of the open batch's first transaction. */
-  #batchSinceUs = 0n;
   #idleSince = 0;
   readonly #newCuts: NewCuts;
   #ended = false;
@@ -67,12 +60,13 @@ export class Stream {
     this.#connection = connection;
     this.#options = options;
     this.#reached = options.position;
+    options.progress.undurable.clear(); // of the run before, which are read again
     this.#batch = this.#newBatch();
     this.#durable = new DurableBatches({
       commits: options.commits,
       number: options.batch,
       durable: (position) => this.#confirm(position),
-      committed: () => options.progress.batchCount++,
+      committed: (durable) => noteDurable(options.progress, durable),
       encoded: (arena) => {
         if (arena === this.#reader.heldArena && !this.#reader.holding) arena.reset();
       },
@@ -153,6 +147,7 @@ export class Stream {
     const read: MessageReader = {
       data: (bytes, view, start, end) => {
         if (!this.#reader.inBlock) this.#batchBytes += end - start;
+        this.#options.progress.receivedBytes += end - start;
         this.#reader.parse(bytes, view, start, end);
       },
       keepalive: (walEnd) => {
@@ -170,19 +165,16 @@ export class Stream {
   }
 
   #take(transaction: CommittedTransaction): void {
+    const { progress } = this.#options;
+    const before = progress.changeCount;
     this.#note(transaction);
     this.#consolidate(this.#batch, transaction);
+    noteSize(progress.transactionChanges, progress.changeCount - before);
   }
 
-  #note(transaction: CommittedTransaction): void {
-    const { progress } = this.#options;
-    if (this.#batch.empty) {
-      this.#batchSince = performance.now();
-      this.#batchSinceUs = transaction.commitTimeUs;
-    }
-    if (progress.changedUpTo <= progress.position) progress.waitingSinceUs = transaction.commitTimeUs;
-    progress.changedUpTo = transaction.commitLsn;
-    progress.transactionCount++;
+  #note({ commitLsn, commitTimeUs }: CommittedTransaction): void {
+    if (this.#batch.empty) this.#batchSince = performance.now();
+    noteCommit(this.#options.progress, commitLsn, commitTimeUs);
   }
 
   #consolidate(batch: Batch, { store, commitLsn, xid, commitTimeUs }: CommittedTransaction): void {
@@ -222,8 +214,11 @@ export class Stream {
       await this.#durable.all();
       this.#close();
       await this.#encode();
+      const { progress } = this.#options;
+      const before = progress.changeCount;
       this.#note(transaction);
       await this.#replay(this.#batch, transaction, spilled);
+      if (!this.#stopping) noteSize(progress.transactionChanges, progress.changeCount - before);
       this.#batchBytes += spilled.sizeBytes;
     }
     if (!this.#stopping) await spilled.release();
@@ -265,7 +260,7 @@ export class Stream {
   }
 
   #backlogDue(): boolean {
-    return this.#reader.spilledBacklogBytes > Math.min(SPILL_BYTES, this.#options.memoryBytes / 8);
+    return this.#reader.spilledBacklogBytes > backlogBytes(this.#options);
   }
 
   /** Spills what is too much for memory, takes cuts for which something spilled is held, drops files of aborted ones. */
@@ -289,8 +284,7 @@ export class Stream {
       if (this.#durable.busy) return this.#waitAndClose();
       this.#close();
     }
-    const gathered = Math.min(MAX_ENCODE_BYTES, Math.max(ENCODE_BYTES, this.#batch.tableCount * ENCODE_TABLE_BYTES));
-    if (this.#reader.arena.length < gathered || this.#batch.pendingRows === 0) {
+    if (this.#reader.arena.length < gatheredBytes(this.#batch.tableCount) || this.#batch.pendingRows === 0) {
       this.#resetArena();
       return undefined;
     }
@@ -348,9 +342,7 @@ export class Stream {
   }
 
   #confirm(position: Lsn): void {
-    const { progress } = this.#options;
-    progress.position = position;
-    progress.waitingSinceUs = this.#batchSinceUs;
+    notePosition(this.#options.progress, position);
     this.#idleSince = performance.now();
     this.#connection.confirm(lsn(position + 1n));
   }
@@ -370,7 +362,9 @@ export class Stream {
     const { group, stream, epoch, storage, fileSizeBytes } = this.#options;
     // Counted apart from the committed numbers: a batch is opened, and may write files, before its turn is known.
     const opened = String(++this.#openedCount).padStart(8, "0");
-    return new Batch({ group, name: `${stream}-${epoch}-${opened}`, storage, fileSizeBytes });
+    const batch = new Batch({ group, name: `${stream}-${epoch}-${opened}`, storage, fileSizeBytes });
+    this.#options.progress.undurable.add(batch);
+    return batch;
   }
 
   #fail(error: unknown): void {

@@ -15,6 +15,7 @@ import {
   releaseWorker,
   type WorkerInfo,
 } from "../metadata/workers.ts";
+import type { WorkerHealth } from "./worker-health.ts";
 
 /** A lease outlives this many heartbeats. */
 const HEARTBEATS_PER_LEASE = 12;
@@ -43,16 +44,18 @@ function diedHere(worker: WorkerInfo): boolean {
 /** Renews the leases until the signal. A heartbeat that fails is repeated; one that says "you are dead" ends it. */
 export async function keepLeases(
   db: Queryable,
-  worker: { readonly workerId: string; readonly leaseMs: number; readonly log: Log },
+  worker: { readonly workerId: string; readonly leaseMs: number; readonly log: Log; readonly health: WorkerHealth },
   figures: () => unknown,
   signal: AbortSignal,
 ): Promise<void> {
   const intervalMs = Math.max(100, worker.leaseMs / HEARTBEATS_PER_LEASE);
   while (!signal.aborted) {
+    worker.health.heartbeatTriedAt = performance.now();
     try {
       const { alive } = await heartbeat(db, { ...worker, figures: figures() });
       if (!alive)
         throw new PgFloError("LEASE_LOST", `worker ${worker.workerId}, lease, another worker took it for dead`);
+      worker.health.heartbeatAt = performance.now();
       failpoint("lease.renewed");
     } catch (error) {
       if (!(error instanceof PgFloError) || error.action !== "retry" || error.code === "LEASE_LOST") throw error;

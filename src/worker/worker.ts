@@ -21,6 +21,7 @@ import { syncPublications } from "../postgres/publication.ts";
 import { publicationNames } from "../postgres/publication-plan.ts";
 import { openReplication } from "../postgres/replication.ts";
 import { dropSlot, readSlot, slotLostError, slotLostReason, slotName } from "../postgres/slot.ts";
+import type { WalBudget } from "../postgres/wal-budget.ts";
 import { openStorage } from "../storage/open.ts";
 import type { Storage } from "../storage/storage.ts";
 import { removeLeftSpillFiles } from "../stream/spill-file.ts";
@@ -32,6 +33,9 @@ import { type HeldSnapshot, snapshotOfNewSlot } from "./snapshot.ts";
 import { onSource, refuseStandby } from "./source-connection.ts";
 import { StreamService, streamFenced, streamTaken } from "./stream-service.ts";
 import { watchTypes } from "./type-watch.ts";
+import { type WalBudgets, watchWal } from "./wal-watch.ts";
+import { heartbeatFigures } from "./worker-figures.ts";
+import { noSigns, type WorkerHealth } from "./worker-health.ts";
 
 const METADATA_CONNECTIONS = 4;
 const CAUGHT_UP_POLL_MS = 20;
@@ -44,13 +48,17 @@ export interface WorkerOptions {
   readonly log: Log;
   /** Stop when all tables are copied and everything that was committed before the start is durable. */
   readonly untilCaughtUp: boolean;
-  /** Called with the live figures as soon as there are any. */
+  /** Called with the live figures as soon as there are any: at the begin of each session. */
   readonly onFigures?: (figures: WorkerFigures) => void;
+  /** Kept current for whoever watches the worker. */
+  readonly health?: WorkerHealth;
 }
 
 export interface WorkerFigures {
   readonly stream: StreamService;
   readonly copy: Readonly<CopyFigures>;
+  /** Of the source's slots, by name. */
+  readonly budgets: ReadonlyMap<string, WalBudget>;
 }
 
 /** Runs until the signal (finishes the batch, releases the leases) or until it has caught up. */
@@ -214,7 +222,7 @@ async function runServices(
   initial: HeldSnapshot | null,
   signal: AbortSignal,
 ): Promise<boolean> {
-  const { config, db, storage, log } = options;
+  const { config, db, storage, log, health = noSigns() } = options;
   const end = new AbortController();
   let changed = false;
   const onTableChanged = (): void => {
@@ -224,21 +232,30 @@ async function runServices(
   const shared = { config, db, storage, workerId, types: discovery.types, log, onTableChanged };
   const stream = new StreamService({ ...shared, publications, binary: binaryPossible(discovery) });
   const copy = new CopyService({ ...shared, stream }, initial);
-  options.onFigures?.({ stream, copy: copy.figures });
+  const budgets: WalBudgets = new Map();
+  const figures = { stream, copy: copy.figures, budgets };
+  options.onFigures?.(figures);
   const inner = AbortSignal.any([signal, end.signal]);
   const copied = copy.run(inner);
   const services = [
     stream.run(inner),
     copied,
-    keepLeases(db, { workerId, leaseMs: config.leaseMs, log }, () => figuresOf(stream, copy), inner),
+    keepLeases(db, { workerId, leaseMs: config.leaseMs, log, health }, () => heartbeatFigures(figures), inner),
     keepLogMoving(config, stream, inner),
     watchTypes(options, discovery, onTableChanged, inner),
+    watchWal(options, () => [slotName(config.group, STREAM)], budgets, inner),
     sweepOrphans({ db, storage, group: config.group }, log, inner),
     ...(options.start.mark === null
       ? []
       : [waitUntilCaughtUp(options, stream, copy, copied, inner).then(() => end.abort())]),
   ];
-  await settleAll(services, end);
+  health.running = true;
+  health.sessionCount++;
+  try {
+    await settleAll(services, end);
+  } finally {
+    health.running = false;
+  }
   return changed && !signal.aborted;
 }
 
@@ -258,37 +275,6 @@ async function settleAll(services: readonly Promise<void>[], end: AbortControlle
 
 function isAbort(error: unknown): boolean {
   return error instanceof Error && error.name === "AbortError";
-}
-
-function figuresOf(stream: StreamService, copy: CopyService): unknown {
-  const { progress } = stream;
-  const { rowCount, sizeBytes, rangesDone, rangesTotal } = copy.figures;
-  return {
-    streams: progress && [
-      {
-        stream: STREAM,
-        position: progress.position.toString(),
-        reached: progress.reached.toString(),
-        lagMs: streamLagMs(stream),
-        transactions: progress.transactionCount,
-        changes: progress.changeCount,
-        rows: progress.rowCount,
-        batches: progress.batchCount,
-        openTransactions: progress.openTransactionCount,
-        spilledTransactions: progress.spilledTransactionCount,
-        spilledBytes: progress.spilledBytes,
-      },
-    ],
-    copy: { rowCount, sizeBytes, rangesDone, rangesTotal },
-  };
-}
-
-const POSTGRES_EPOCH_MS = 946_684_800_000;
-
-/** Age of the oldest commit with changes that is read and not durable; 0 when there is none. */
-export function streamLagMs({ progress }: StreamService): number {
-  if (!progress || progress.changedUpTo <= progress.position) return 0;
-  return Math.max(0, Date.now() - (POSTGRES_EPOCH_MS + Number(progress.waitingSinceUs / 1000n)));
 }
 
 /** An idle database writes nothing that would move the position: a message of our own does, when nothing else did. */
