@@ -57,7 +57,7 @@ export class ColumnChunk {
 
   constructor(leaf: Leaf, compressor: Compressor) {
     this.#leaf = leaf;
-    this.buffer = new LeafBuffer(leaf);
+    this.buffer = new LeafBuffer(leaf, compressor.buffers);
     this.#compressor = compressor;
     this.#dictionary = DictionaryBuilder.for(leaf.type);
     this.#bloom = leaf.bloomFilter ? new BloomHashes(leaf.type) : null;

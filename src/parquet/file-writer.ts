@@ -93,6 +93,7 @@ export class ParquetFileWriter {
   /** Writes what is left, the page index and the footer. The sink is the caller's to finish. */
   async finish(keyValues: ReadonlyMap<string, string>): Promise<void> {
     if (this.#groupRows > 0) this.#endRowGroup();
+    for (const { buffer } of this.#chunks) buffer.release();
     await this.#writing;
     const pageIndex = makePageIndex(this.#rowGroups, this.#offset);
     for (const bytes of pageIndex.pieces) await this.#emit(bytes);

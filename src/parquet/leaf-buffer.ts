@@ -2,7 +2,7 @@
 // Fields are public on purpose: encoders write straight into them, once per value.
 // PLAIN: https://github.com/apache/parquet-format/blob/master/Encodings.md#plain-plain--0
 
-import { MAX_BUFFER_BYTES } from "./page-buffers.ts";
+import { MAX_BUFFER_BYTES, PageBuffers } from "./page-buffers.ts";
 import type { Leaf } from "./schema.ts";
 
 const FIRST_VALUE_BYTES = 16 * 1024;
@@ -21,8 +21,8 @@ export const CELL_NULL = -1;
 
 export class LeafBuffer {
   /** Values start at LEVEL_HEADROOM_BYTES and end at `end`. BOOLEAN keeps one byte per value until the page is closed. */
-  bytes = new Uint8Array(LEVEL_HEADROOM_BYTES + FIRST_VALUE_BYTES);
-  view = new DataView(this.bytes.buffer);
+  bytes: Uint8Array<ArrayBuffer>;
+  view: DataView<ArrayBuffer>;
   end = LEVEL_HEADROOM_BYTES;
   valueCount = 0;
 
@@ -37,7 +37,12 @@ export class LeafBuffer {
   readonly present: number;
   readonly maxRepetition: number;
 
-  constructor(leaf: Pick<Leaf, "maxDefinition" | "maxRepetition">) {
+  readonly #buffers: PageBuffers;
+
+  constructor(leaf: Pick<Leaf, "maxDefinition" | "maxRepetition">, buffers = new PageBuffers()) {
+    this.#buffers = buffers;
+    this.bytes = buffers.take(LEVEL_HEADROOM_BYTES + FIRST_VALUE_BYTES);
+    this.view = new DataView(this.bytes.buffer);
     this.present = leaf.maxDefinition;
     this.maxRepetition = leaf.maxRepetition;
   }
@@ -49,9 +54,11 @@ export class LeafBuffer {
   /** Makes room for `size` more value bytes. Encoders call it before they write. */
   reserve(size: number): void {
     if (this.end + size <= this.bytes.length) return;
-    const grown = new Uint8Array(Math.max(this.bytes.length * 2, this.end + size));
-    grown.set(this.bytes.subarray(0, this.end));
+    const outgrown = this.bytes;
+    const grown = this.#buffers.take(Math.max(outgrown.length * 2, this.end + size));
+    grown.set(outgrown.subarray(0, this.end));
     this.#use(grown);
+    this.#buffers.give(outgrown);
   }
 
   /** Makes room for `count` more entries. Levels behind `entryCount` that were written before are lost. */
@@ -86,6 +93,12 @@ export class LeafBuffer {
     this.valueCount = 0;
     this.entryCount = 0;
     this.rowCount = 0;
+  }
+
+  /** The last page is closed: its buffer is somebody else's from now on. */
+  release(): void {
+    this.#buffers.give(this.bytes);
+    this.#use(new Uint8Array(0));
   }
 
   #use(bytes: Uint8Array<ArrayBuffer>): void {
