@@ -56,7 +56,11 @@ export interface ErrorData {
 /** What one connection is told. */
 export type ToConnection = { readonly kind: "job"; readonly job: CopyJob } | { readonly kind: "end" };
 
-export type ToCopier = (ToConnection & { readonly connection: number }) | { readonly kind: "stop" };
+export type ToCopier =
+  /** Comes first. */
+  | { readonly kind: "start"; readonly options: CopierOptions }
+  | (ToConnection & { readonly connection: number })
+  | { readonly kind: "stop" };
 
 export type FromCopier =
   /** The connection is free for another job; also sent once the snapshot is imported. */

@@ -1,6 +1,6 @@
 // A copying thread: connections in one snapshot, each with one range after the other. While a range's last file is
 // finished its connection already reads the next one.
-import { parentPort, workerData } from "node:worker_threads";
+import { parentPort } from "node:worker_threads";
 
 import { PgFloError } from "../base/errors.ts";
 import { failpoint } from "../base/failpoints.ts";
@@ -16,22 +16,33 @@ import { openInSnapshot } from "./snapshot-connection.ts";
 const PROGRESS_INTERVAL_MS = 250;
 
 const port = parentPort!;
-const options = workerData as CopierOptions;
+const stop = new AbortController();
+/** Of each connection. */
+const queues: Queue<ToConnection>[] = [];
+const options = await startOptions();
 
 function tell(message: FromCopier): void {
   port.postMessage(message);
+}
+
+/** The thread may have been started long before its work. Nothing but a stop comes before it has said that it is ready. */
+function startOptions(): Promise<CopierOptions> {
+  return new Promise((resolve) => {
+    port.on("message", (message: ToCopier) => {
+      if (message.kind === "stop") stop.abort(new PgFloError("CONNECTION_LOST", "copier, connection, was stopped"));
+      else if (message.kind !== "start") queues[message.connection]!.push(message);
+      else {
+        queues.push(...Array.from({ length: message.options.connectionCount }, () => queueOf<ToConnection>()));
+        resolve(message.options);
+      }
+    });
+  });
 }
 
 async function runConnections(): Promise<void> {
   const storage = openStorage(options.storage);
   const progress: CopyProgress = { rowCount: 0, sizeBytes: 0 };
   const ticker = setInterval(() => tellProgress(progress), PROGRESS_INTERVAL_MS);
-  const stop = new AbortController();
-  const queues = Array.from({ length: options.connectionCount }, () => queueOf<ToConnection>());
-  port.on("message", (message: ToCopier) => {
-    if (message.kind === "stop") stop.abort(new PgFloError("CONNECTION_LOST", "copier, connection, was stopped"));
-    else queues[message.connection]!.push(message);
-  });
   const running = queues.map((jobs, connection) =>
     runJobs(connection, jobs, storage, progress, stop.signal).catch((error: unknown) => {
       stop.abort(error); // a thread fails as a whole

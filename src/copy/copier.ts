@@ -17,6 +17,38 @@ export interface CopierEvents {
 }
 
 /**
+ * Threads that are started ahead of their work: one takes a quarter of a second to load its code, which is long beside
+ * the copy of a small table. They cost nothing while they wait for their options.
+ */
+export class CopierThreads implements AsyncDisposable {
+  readonly #waiting: Worker[] = [];
+
+  /** Starts the threads that a copy over so many connections takes. */
+  prepare(connectionCount: number): void {
+    for (let count = this.#waiting.length; count < threadCount(connectionCount); count++) this.#waiting.push(start());
+  }
+
+  /** One that was prepared, or a new one. It is the caller's from now on. */
+  take(): Worker {
+    return this.#waiting.shift() ?? start();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const thread of this.#waiting.splice(0)) await thread.terminate();
+  }
+}
+
+function start(): Worker {
+  return new Worker(threadFile(), { execArgv: [] });
+}
+
+// A thread keeps up with a connection or two, and every further one has to start and to be compiled: no more of them
+// than there are cores beside that of the main thread.
+function threadCount(connectionCount: number): number {
+  return Math.min(connectionCount, Math.max(1, availableParallelism() - 1));
+}
+
+/**
  * Reads over `connectionCount` connections until there is no job left. Rejects with the first failure of a thread or of
  * an event handler (the other threads are stopped), and with the signal's reason.
  */
@@ -25,18 +57,19 @@ export async function runCopiers(
   connectionCount: number,
   events: CopierEvents,
   signal: AbortSignal,
+  prepared = new CopierThreads(),
 ): Promise<void> {
   const stop = new AbortController();
   const stopped = AbortSignal.any([signal, stop.signal]);
-  // A thread keeps up with a connection or two, and every further one has to start and to be compiled: no more of them
-  // than there are cores beside that of the main thread.
-  const threadCount = Math.min(connectionCount, Math.max(1, availableParallelism() - 1));
-  const threads = Array.from({ length: threadCount }, (_, thread) => {
-    const share = Math.floor((connectionCount + threadCount - 1 - thread) / threadCount);
-    return runThread({ ...options, connectionCount: share }, events, stopped).catch((error: unknown) => {
-      stop.abort(error);
-      throw error;
-    });
+  const count = threadCount(connectionCount);
+  const threads = Array.from({ length: count }, (_, thread) => {
+    const share = Math.floor((connectionCount + count - 1 - thread) / count);
+    return runThread(prepared.take(), { ...options, connectionCount: share }, events, stopped).catch(
+      (error: unknown) => {
+        stop.abort(error);
+        throw error;
+      },
+    );
   });
   const outcomes = await Promise.allSettled(threads);
   signal.throwIfAborted();
@@ -49,9 +82,12 @@ function threadFile(): URL {
   return new URL(`./copier-thread${import.meta.url.slice(import.meta.url.lastIndexOf("."))}`, import.meta.url);
 }
 
-async function runThread(options: CopierOptions, events: CopierEvents, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted();
-  const thread = new Worker(threadFile(), { workerData: options, execArgv: [] });
+async function runThread(
+  thread: Worker,
+  options: CopierOptions,
+  events: CopierEvents,
+  signal: AbortSignal,
+): Promise<void> {
   const send = (message: ToCopier): void => thread.postMessage(message);
   const jobs = new Map<number, CopyJob>();
   const { promise, resolve, reject } = Promise.withResolvers<void>();
@@ -76,6 +112,7 @@ async function runThread(options: CopierOptions, events: CopierEvents, signal: A
     }
   };
 
+  send({ kind: "start", options });
   thread.on("message", (message: FromCopier) => {
     // A job's result is stored while the thread goes on with the next one: only "ready" waits for nothing.
     const handled = message.kind === "ready" ? handle(message) : handling.then(() => handle(message));
@@ -91,6 +128,7 @@ async function runThread(options: CopierOptions, events: CopierEvents, signal: A
     setTimeout(() => void thread.terminate(), STOP_TIMEOUT_MS).unref();
   };
   signal.addEventListener("abort", onAbort, { once: true });
+  if (signal.aborted) onAbort();
   try {
     await promise;
   } catch (error) {
