@@ -206,6 +206,7 @@ function manifestNotices(manifest: Manifest, storageRoot: string): string[] {
       ];
     }
     if (table.state === "error") return [`${name}: stopped with an error, what came after is missing`];
+    if (table.state === "paused") return [`${name}: paused, what came after is missing`];
     if (table.state === "removed") return [`${name}: no longer mirrored, what came after is missing`];
     return [];
   });

@@ -169,6 +169,11 @@ function tableNotes(table: Table, unseen: UnseenChanges | null, since: Date | nu
         `fix: ALTER TABLE ${name} ADD PRIMARY KEY (…); or ALTER TABLE ${name} REPLICA IDENTITY FULL;`,
     );
   }
+  if (table.state === "paused") {
+    notes.push("paused: its files stay, its changes are dropped; pg-flo resume copies it again");
+  }
+  if (table.retryAt !== null)
+    notes.push(`tried again by itself at ${table.retryAt.toISOString()}, or now by pg-flo resync`);
   if (table.state === "removed") notes.push("the config no longer names it: its files stay, nothing is added");
   if (table.inexactValues > 0) {
     const columns = Object.entries(table.inexactColumns).map(([name, count]) => `${name} (${count})`);

@@ -16,6 +16,14 @@ export interface TableConfig {
   readonly bloomFilter?: readonly string[];
 }
 
+/** What the source may keep for the slot, and what is done when it becomes too much. */
+export interface WalBudgetConfig {
+  /** Absent: shares of the server's max_slot_wal_keep_size. */
+  readonly warningBytes?: number;
+  readonly criticalBytes?: number;
+  readonly action: "warn" | "throttle copy" | "drop slot";
+}
+
 /** `"*"`: every table of the schema, also ones created later. */
 export type SchemaConfig = "*" | Readonly<Record<string, TableConfig>>;
 
@@ -37,7 +45,10 @@ export interface Config {
     /** Whether the slot is synchronized to standbys, where the server can (PostgreSQL 17). */
     readonly failover: boolean;
   };
+  readonly walBudget: WalBudgetConfig;
   readonly leaseMs: number;
+  /** How often the source is asked whether tables came, went or changed. */
+  readonly discoveryIntervalMs: number;
   /** The Parquet types that are used. */
   readonly profile: "portable" | "native";
 }

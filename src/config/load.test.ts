@@ -36,7 +36,9 @@ test("a minimal config gets every default, and the metadata live in the source",
       failover: true,
       spillFolder: tmpdir(),
     },
+    walBudget: { action: "warn" },
     leaseMs: 60_000,
+    discoveryIntervalMs: 10_000,
     profile: "portable",
   });
 });
@@ -68,6 +70,8 @@ schemas:
   public: "*"
 copy: { parallel: 64, file_size: 1GiB }
 stream: { flush_interval: 1.5s, streams: 1, file_size: 1 MB, memory: 16mb, spill_folder: spill, failover: off }
+wal_budget: { warning: 10GB, critical: 20 GiB, action: drop slot }
+discovery_interval: 1m
 lease: 2m
 profile: native
 `);
@@ -118,7 +122,8 @@ profile: native
     failover: false,
     spillFolder: "/etc/flo/spill",
   });
-  assert.equal(config.leaseMs, 120_000);
+  assert.deepEqual(config.walBudget, { warningBytes: 10e9, criticalBytes: 20 * 2 ** 30, action: "drop slot" });
+  assert.deepEqual([config.discoveryIntervalMs, config.leaseMs], [60_000, 120_000]);
   assert.equal(config.profile, "native");
 });
 
@@ -133,6 +138,7 @@ schemas:
   sales: all
 copy: { paralel: 4, file_size: 12 }
 stream: { flush_interval: 10, streams: 2, memory: 1TB }
+wal_budget: { warning: 2GB, critical: 1GB, action: panic }
 lease: forever
 profile: arrow
 http: 127.0.0.1:8080
@@ -149,16 +155,18 @@ http: 127.0.0.1:8080
     "schemas.public.t (line 6) has include_columns and exclude_columns, allowed is one of them",
     "schemas.pg_catalog (line 7) belongs to the server",
     'schemas.sales (line 8) is "all", allowed is "*" or a mapping of tables',
+    'wal_budget.warning (line 11) is "2GB", allowed is at most wal_budget.critical ("1GB")',
+    'wal_budget.action (line 11) is "panic", allowed is warn, throttle copy, drop slot',
     "copy.paralel (line 9) is not a key, did you mean parallel?",
     'copy.file_size (line 9) is "12", allowed is a size from 1MB to 4GB, such as 128MB',
     'stream.flush_interval (line 10) is "10", allowed is a duration from 100ms to 1h, such as 10s',
     'stream.streams (line 10) is "2", allowed is 1',
     'stream.memory (line 10) is "1TB", allowed is a size from 16MB to 64GB',
-    'lease (line 11) is "forever", allowed is a duration',
-    'profile (line 12) is "arrow", allowed is portable, native',
+    'lease (line 12) is "forever", allowed is a duration',
+    'profile (line 13) is "arrow", allowed is portable, native',
     'schemas.public.u.types.m (line 6) is "int", allowed is string, double, decimal(p,s) with p from 1 to 38',
-    'http (line 13) is "127.0.0.1:8080", allowed is nothing: the dashboard is not in this version',
-    "21 mistakes; correct the keys",
+    'http (line 14) is "127.0.0.1:8080", allowed is nothing: the dashboard is not in this version',
+    "23 mistakes; correct the keys",
   ]) {
     assert.ok(message.includes(expected), `${expected}\nis not in\n${message}`);
   }

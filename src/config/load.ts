@@ -4,12 +4,12 @@ import { readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, resolve } from "node:path";
 import { PgFloError } from "../base/errors.ts";
-import type { Config, SchemaConfig, TableConfig } from "./config.ts";
+import type { Config, SchemaConfig, TableConfig, WalBudgetConfig } from "./config.ts";
 import { resolveConnection } from "./connection.ts";
 import { type Environment, substituteEnvironment } from "./environment.ts";
 import { configError, formatPath, isMapping, type Mistake, schemaMistakes } from "./mistakes.ts";
 import { configOptions, type Options } from "./options.ts";
-import { resolveStorage, schemaRules } from "./rules.ts";
+import { resolveStorage, schemaRules, walBudgetRules } from "./rules.ts";
 import { readYaml } from "./yaml-text.ts";
 
 const FILE_SIZE_MAX_BYTES = 1_000_000;
@@ -58,6 +58,7 @@ function checkConfig(value: unknown, baseDir: string): CheckedConfig {
     ...(metadata === source ? [] : metadata.mistakes),
     ...(storage && "mistake" in storage ? [storage.mistake] : []),
     ...schemaRules(raw.schemas),
+    ...walBudgetRules(raw.wal_budget),
   ];
   if (!options.success || !source.connection || !metadata.connection || !storage || !("storage" in storage)) {
     return { mistakes };
@@ -79,10 +80,20 @@ function checkConfig(value: unknown, baseDir: string): CheckedConfig {
       failover: options.data.stream.failover === "on",
       spillFolder: spillFolder === undefined ? tmpdir() : resolve(baseDir, spillFolder),
     },
+    walBudget: walBudget(options.data.wal_budget),
     leaseMs: options.data.lease,
+    discoveryIntervalMs: options.data.discovery_interval,
     profile: options.data.profile,
   };
   return mistakes.length > 0 ? { mistakes } : { config, mistakes };
+}
+
+function walBudget({ warning, critical, action }: Options["wal_budget"]): WalBudgetConfig {
+  return {
+    ...(warning === undefined ? {} : { warningBytes: warning }),
+    ...(critical === undefined ? {} : { criticalBytes: critical }),
+    action,
+  };
 }
 
 function schemaConfigs(schemas: Options["schemas"]): Readonly<Record<string, SchemaConfig>> {

@@ -76,6 +76,12 @@ export const configOptions = mapping({
     spill_folder: file.optional(),
     failover: choice(["on", "off"], "on"),
   }).prefault({}),
+  wal_budget: mapping({
+    warning: optionalSize("1MB", "100000GB"),
+    critical: optionalSize("1MB", "100000GB"),
+    action: choice(["warn", "throttle copy", "drop slot"], "warn"),
+  }).prefault({}),
+  discovery_interval: duration("10s", "1s", "1h"),
   lease: duration("60s", "1s", "1h"),
   profile: choice(["portable", "native"], "portable"),
   http: z
@@ -135,6 +141,11 @@ function size(byDefault: string, min: string, max: string) {
   return ranged(parseSizeBytes, byDefault, min, max, `a size from ${min} to ${max}, such as ${byDefault}`);
 }
 
+function optionalSize(min: string, max: string) {
+  const allowed = `a size from ${min} to ${max}`;
+  return between(parseSizeBytes, min, max, allowed).optional().meta({ allowed });
+}
+
 function ranged(
   parse: (value: string) => number | undefined,
   byDefault: string,
@@ -142,16 +153,16 @@ function ranged(
   max: string,
   allowed: string,
 ) {
-  return z
-    .string({ error: allowed })
-    .transform((value, context) => {
-      const parsed = parse(value);
-      if (parsed !== undefined && parsed >= parse(min)! && parsed <= parse(max)!) return parsed;
-      context.addIssue({ code: "custom", message: allowed });
-      return z.NEVER;
-    })
-    .default(parse(byDefault)!)
-    .meta(facts(allowed, byDefault));
+  return between(parse, min, max, allowed).default(parse(byDefault)!).meta(facts(allowed, byDefault));
+}
+
+function between(parse: (value: string) => number | undefined, min: string, max: string, allowed: string) {
+  return z.string({ error: allowed }).transform((value, context) => {
+    const parsed = parse(value);
+    if (parsed !== undefined && parsed >= parse(min)! && parsed <= parse(max)!) return parsed;
+    context.addIssue({ code: "custom", message: allowed });
+    return z.NEVER;
+  });
 }
 
 function facts(allowed: string, byDefault: string | undefined): OptionFacts & Record<string, unknown> {

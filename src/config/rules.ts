@@ -6,6 +6,7 @@ import { METADATA_SCHEMA } from "../base/metadata-schema.ts";
 import type { StorageConfig } from "../base/storage-config.ts";
 import { isMapping, type Mistake, showValue } from "./mistakes.ts";
 import { isIdentifier } from "./options.ts";
+import { parseSizeBytes } from "./quantity.ts";
 import { parseS3Location } from "./s3-location.ts";
 
 /** Mistakes of `schemas`: names, the `*`, and lists of columns that exclude each other. */
@@ -24,6 +25,16 @@ export function schemaRules(schemas: unknown): Mistake[] {
     if (isMapping(tables)) mistakes.push(...tableRules(schema, tables));
   }
   return mistakes;
+}
+
+/** A warning comes before what it warns of. */
+export function walBudgetRules(budget: unknown): Mistake[] {
+  if (!isMapping(budget)) return [];
+  const size = (value: unknown) => (typeof value === "string" ? parseSizeBytes(value) : undefined);
+  const [warning, critical] = [size(budget.warning), size(budget.critical)];
+  if (warning === undefined || critical === undefined || warning <= critical) return [];
+  const text = `is ${showValue(budget.warning)}, allowed is at most wal_budget.critical (${showValue(budget.critical)})`;
+  return [{ path: ["wal_budget", "warning"], text }];
 }
 
 function tableRules(schema: string, tables: Readonly<Record<string, unknown>>): Mistake[] {

@@ -3,8 +3,18 @@
 
 export const metadataColumns: Readonly<Record<string, readonly string[]>> = {
   migrations: ["version", "name", "checksum", "applied_at"],
-  groups: ["name", "system_identifier", "source_database", "storage_url", "created_at"],
-  workers: ["worker_id", "group_name", "host", "pid", "started_at", "heartbeat_at", "figures"],
+  groups: ["name", "system_identifier", "source_database", "storage_url", "created_at", "requests", "reloads"],
+  workers: [
+    "worker_id",
+    "group_name",
+    "host",
+    "pid",
+    "started_at",
+    "heartbeat_at",
+    "figures",
+    "reload",
+    "reload_answer",
+  ],
   streams: [
     "group_name",
     "stream",
@@ -48,6 +58,8 @@ export const metadataColumns: Readonly<Record<string, readonly string[]>> = {
     "inexact_columns",
     "change_operations",
     "copied_lsn",
+    "retries",
+    "retry_at",
   ],
   table_versions: ["group_name", "table_id", "schema_version", "columns", "created_at"],
   copy_ranges: [

@@ -118,7 +118,8 @@ function changedTables(tables: readonly Table[], wanted: readonly WantedTable[])
   const byName = new Map(tables.map((table) => [nameKey(table), table]));
   return wanted.flatMap((now) => {
     const table = byName.get(nameKey(now));
-    if (!table || sameDefinition(table, now)) return [];
+    // A paused table is read anew when its pause ends.
+    if (!table || table.state === "paused" || sameDefinition(table, now)) return [];
     return [
       {
         table,

@@ -4,7 +4,16 @@ import fc from "fast-check";
 import type { TableMode } from "../config/config.ts";
 import { legalFrom, next, type TableEvent, type TableState, tableStates } from "./table-state.ts";
 
-const kinds = ["cutTaken", "rangesDone", "failed", "configuredAgain", "unconfigured", "copyAgain"] as const;
+const kinds = [
+  "cutTaken",
+  "rangesDone",
+  "failed",
+  "paused",
+  "resumed",
+  "configuredAgain",
+  "unconfigured",
+  "copyAgain",
+] as const;
 
 function tableEvent(kind: TableEvent["kind"], mode: TableMode): TableEvent {
   return kind === "cutTaken" || kind === "rangesDone" ? { kind, mode } : { kind };
@@ -29,6 +38,20 @@ test("a second cut, a removed table's error and a removed table's copy are refus
   assert.equal(next("removed", { kind: "copyAgain" }), null);
 });
 
+test("a pause ends by resuming or by leaving the config, whatever else happens", () => {
+  for (const state of tableStates) {
+    assert.equal(next(state, { kind: "paused" }), state === "removed" || state === "paused" ? null : "paused");
+  }
+  const after = Object.fromEntries(kinds.map((kind) => [kind, next("paused", tableEvent(kind, "copy-and-stream"))]));
+  assert.deepEqual(
+    Object.entries(after).filter(([, state]) => state !== null),
+    [
+      ["resumed", "pending"],
+      ["unconfigured", "removed"],
+    ],
+  );
+});
+
 test("legalFrom names exactly the states in which next gives a state", () => {
   for (const kind of kinds) {
     const allowed = tableStates.filter((state) => next(state, tableEvent(kind, "copy-and-stream")) !== null);
@@ -36,7 +59,7 @@ test("legalFrom names exactly the states in which next gives a state", () => {
   }
 });
 
-test("whatever happens, a table holds rows only after a cut, and an error or a removal ends only by beginning anew", () => {
+test("whatever happens, a table holds rows only after a cut, and an error, a pause or a removal ends only by beginning anew", () => {
   fc.assert(
     fc.property(modes, fc.array(fc.constantFrom(...kinds), { maxLength: 40 }), (mode, events) => {
       let state: TableState = "pending";
@@ -46,7 +69,8 @@ test("whatever happens, a table holds rows only after a cut, and an error or a r
         if (after === null) continue;
         if (kind === "cutTaken") hasCut = true;
         if (after === "pending") hasCut = false;
-        if (state === "error") assert.ok(["error", "removed", "pending"].includes(after));
+        if (state === "error") assert.ok(["error", "paused", "removed", "pending"].includes(after));
+        if (state === "paused") assert.ok(["removed", "pending"].includes(after));
         if (state === "removed") assert.equal(after, "pending");
         if (["copying", "streaming", "copied"].includes(after)) assert.ok(hasCut);
         if (after === "copied") assert.equal(mode, "copy-only");

@@ -8,10 +8,12 @@
 //   copied     set with the last range of a copy-only table. The copy at its cut is durable; nothing follows.
 //   error      set by whoever met the error, told in `error`. Nothing more of it becomes durable, its changes are
 //              dropped: so it can only be copied again.
+//   paused     set by `pg-flo pause`. Its files stay as they are, its changes are dropped: so it goes on by being copied
+//              again, which `pg-flo resume` begins.
 //   removed    set by registerTables when the config no longer names it. Its files stay; nothing is added.
 import type { TableMode } from "../config/config.ts";
 
-export const tableStates = ["pending", "copying", "streaming", "copied", "error", "removed"] as const;
+export const tableStates = ["pending", "copying", "streaming", "copied", "error", "paused", "removed"] as const;
 
 export type TableState = (typeof tableStates)[number];
 
@@ -21,6 +23,10 @@ export type TableEvent =
   /** Every planned range is in the manifest (also when there was none to copy). */
   | { readonly kind: "rangesDone"; readonly mode: TableMode }
   | { readonly kind: "failed" }
+  /** An operator wants nothing more of it for now. */
+  | { readonly kind: "paused" }
+  /** The end of a pause: it begins anew. */
+  | { readonly kind: "resumed" }
   /** The config names it again after it had been removed: it begins anew. */
   | { readonly kind: "configuredAgain" }
   | { readonly kind: "unconfigured" }
@@ -34,7 +40,12 @@ const afterCut = (event: TableEvent): TableState =>
 const afterCopy = (event: TableEvent): TableState =>
   "mode" in event && event.mode === "copy-only" ? "copied" : "streaming";
 
-const always: Moves = { failed: () => "error", unconfigured: () => "removed", copyAgain: () => "pending" };
+const always: Moves = {
+  failed: () => "error",
+  unconfigured: () => "removed",
+  copyAgain: () => "pending",
+  paused: () => "paused",
+};
 
 const moves: Readonly<Record<TableState, Moves>> = {
   pending: { ...always, cutTaken: afterCut },
@@ -42,6 +53,8 @@ const moves: Readonly<Record<TableState, Moves>> = {
   streaming: always,
   copied: always,
   error: always, // `failed` again: the newer error is the one that is told
+  // Neither an old failure nor a changed definition ends a pause.
+  paused: { resumed: () => "pending", unconfigured: () => "removed" },
   removed: { configuredAgain: () => "pending" },
 };
 

@@ -21,6 +21,7 @@ import { dropGroup, readGroup, registerGroup } from "./groups.ts";
 import { rows, transaction } from "./queryable.ts";
 import { claimRange, completeRange, planRanges } from "./ranges.ts";
 import { registerTables } from "./register-tables.ts";
+import { requestTables } from "./requests.ts";
 import { readManifest, readStatus } from "./status.ts";
 import { activateStream, claimStream, ensureStream, takeCut } from "./streams.ts";
 import { next, type TableEvent, type TableState } from "./table-state.ts";
@@ -167,7 +168,16 @@ test("a table in the database goes through the same states as the state machine,
   await using _ = metadata;
   const modes = fc.constantFrom<TableMode>("copy-and-stream", "stream-only", "copy-only");
   const kinds = fc.constantFrom<TableEvent["kind"]>(
-    ...(["cutTaken", "rangesDone", "failed", "configuredAgain", "unconfigured", "copyAgain"] as const),
+    ...([
+      "cutTaken",
+      "rangesDone",
+      "failed",
+      "configuredAgain",
+      "unconfigured",
+      "copyAgain",
+      "paused",
+      "resumed",
+    ] as const),
   );
   let number = 0;
   await fc.assert(
@@ -207,6 +217,8 @@ test("a table in the database goes through the same states as the state machine,
           await registerTables(pool, group, []);
         } else if (kind === "configuredAgain") {
           await registerTables(pool, group, [wanted]);
+        } else if (kind === "paused" || kind === "resumed") {
+          await requestTables(pool, group, [tableId], kind === "paused" ? "pause" : "resume");
         } else {
           await copyAgain(pool, group, tableId);
         }

@@ -56,6 +56,8 @@ export interface Table {
   readonly inexactColumns: InexactColumns;
   readonly fileCount: number;
   readonly fileBytes: number;
+  /** When a failed table is tried again by itself; null for others. */
+  readonly retryAt: Date | null;
 }
 
 /** A row of _pg_flo.tables as `tableColumns` selects it. */
@@ -85,6 +87,7 @@ export interface TableRow {
   readonly inexact_columns: InexactColumns;
   readonly file_count: string;
   readonly file_bytes: string;
+  readonly retry_at: Date | null;
   readonly columns: readonly TableColumn[];
 }
 
@@ -108,6 +111,12 @@ export async function tablesWaitingForCut(db: Queryable, group: string, stream: 
   return found.map(toTable);
 }
 
+/** A failed table is tried again after a minute, then after twice as long each time, up to eight and a half hours. */
+const RETRY_DOUBLINGS_MAX = 9;
+/** How often it failed in a row; a day after a retry without a failure is a new row. A second failure of one try is none. */
+const failures = `case when state = 'error' then retries when retry_at < now() - interval '1 day' then 1
+  else retries + 1 end`;
+
 /**
  * Stops one table: nothing more of it is copied or written. The newest error is the one that is told.
  * `generation`: what the one who failed was working on, so that an old failure does not stop a new copy.
@@ -121,7 +130,10 @@ export async function setTableError(
   const failed = await row(
     db,
     `update _pg_flo.tables set state = $4, updated_at = now(),
-       error = jsonb_build_object('code', $5::text, 'message', $6::text, 'at', clock_timestamp())
+       error = jsonb_build_object('code', $5::text, 'message', $6::text, 'at', clock_timestamp()),
+       retries = ${failures},
+       retry_at = case when state = 'error' then retry_at
+         else now() + interval '1 minute' * 2 ^ least(${failures} - 1, ${RETRY_DOUBLINGS_MAX}) end
      where table_id = $1 and generation = $2 and state = any($3) returning 1`,
     [
       table.tableId,
@@ -149,8 +161,8 @@ export async function copyAgain(db: Queryable, group: string, tableId: number): 
 }
 
 /**
- * The cause of a table's error was mended. Its changes were dropped meanwhile, so it can only be copied again: as
- * `copyAgain`, but only for a table in state `error`; null for any other.
+ * A failed table is tried again. Its changes were dropped meanwhile, so it can only be copied again: as `copyAgain`, but
+ * only for a table in state `error`; null for any other.
  */
 export async function clearTableError(db: Queryable, group: string, tableId: number): Promise<string[] | null> {
   return transaction(db, async (transaction) => {
@@ -161,6 +173,27 @@ export async function clearTableError(db: Queryable, group: string, tableId: num
     );
     return failed ? (await beginAnew(transaction, group, [tableId], "copyAgain")).paths : null;
   });
+}
+
+/** The failed tables whose time to be tried again has come, by the metadata server's clock. */
+export async function tablesToRetry(db: Queryable, group: string): Promise<Table[]> {
+  const found = await rows<TableRow>(
+    db,
+    `${tableQuery} where t.group_name = $1 and t.state = 'error' and t.retry_at <= now() order by t.table_id`,
+    [group],
+  );
+  return found.map(toTable);
+}
+
+/** Not yet: the cause is still there. The next look is as far away as after another failure. */
+export async function postponeRetry(db: Queryable, tableId: number): Promise<void> {
+  await rows(
+    db,
+    `update _pg_flo.tables set retries = retries + 1,
+       retry_at = now() + interval '1 minute' * 2 ^ least(retries, ${RETRY_DOUBLINGS_MAX})
+     where table_id = $1 and state = 'error'`,
+    [tableId],
+  );
 }
 
 /**
@@ -205,7 +238,7 @@ export async function beginAnew(
   transaction: Queryable,
   group: string,
   tableIds: readonly number[],
-  event: "copyAgain" | "configuredAgain",
+  event: "copyAgain" | "configuredAgain" | "resumed",
 ): Promise<{ readonly tableIds: readonly number[]; readonly paths: string[] }> {
   const reset = await rows<{ table_id: string }>(
     transaction,
@@ -259,5 +292,6 @@ export function toTable(found: TableRow): Table {
     inexactColumns: found.inexact_columns,
     fileCount: Number(found.file_count),
     fileBytes: Number(found.file_bytes),
+    retryAt: found.state === "error" ? found.retry_at : null,
   };
 }

@@ -16,14 +16,9 @@ import {
   relationsByCuts,
   sortByCuts,
 } from "./committed-transaction.ts";
+import { RelationMappings } from "./relation-mappings.ts";
 import { SpilledTransaction, type SpillOptions } from "./spilled-transaction.ts";
-import {
-  mapRelation,
-  type RelationMapping,
-  type StreamRelation,
-  type StreamTable,
-  streamRelation,
-} from "./stream-table.ts";
+import type { RelationMapping, StreamTable } from "./stream-table.ts";
 import { StreamedTransactions } from "./streamed-transactions.ts";
 import { TransactionStore } from "./transaction-store.ts";
 
@@ -47,12 +42,9 @@ export class ChangeReader implements PgoutputHandler {
   readonly #parser = new PgoutputParser(this);
   #bytes: Uint8Array = NO_BYTES;
   readonly #events: ChangeReaderEvents;
-  readonly #tables: ReadonlyMap<number, StreamTable>;
   readonly #position: Lsn;
   readonly #store = new TransactionStore(this.arena);
-  readonly #relations = new Map<StreamTable, StreamRelation>();
-  /** By OID. Null for a relation that is not mirrored: a publication of a DBA may have more tables. */
-  readonly #mappings = new Map<number, RelationMapping | null>();
+  readonly #relations: RelationMappings;
   readonly #streamed = new StreamedTransactions();
   /** The open transaction's file. */
   #spilled: SpilledTransaction | null = null;
@@ -68,9 +60,9 @@ export class ChangeReader implements PgoutputHandler {
   #commitLsn: Lsn = LSN_ZERO;
   #xid = 0;
 
-  /** `tables` by relation OID; transactions up to `position` are durable and skipped. */
+  /** `tables` by relation OID, see `tablesChanged`; transactions up to `position` are durable and skipped. */
   constructor(tables: ReadonlyMap<number, StreamTable>, position: Lsn, events: ChangeReaderEvents) {
-    this.#tables = tables;
+    this.#relations = new RelationMappings(tables);
     this.#position = position;
     this.#events = events;
   }
@@ -79,6 +71,11 @@ export class ChangeReader implements PgoutputHandler {
   parse(bytes: Uint8Array, view: DataView, start: number, end: number): void {
     this.#bytes = bytes;
     this.#parser.parse(bytes, view, start, end);
+  }
+
+  /** The tables of these relations are others now. Between two messages, also in the middle of a transaction. */
+  tablesChanged(oids: ReadonlySet<number>): void {
+    this.#relations.remap(oids, this.#streamed.told());
   }
 
   /** Lets go of the bytes that were parsed last: they can be hundreds of megabytes. */
@@ -246,7 +243,7 @@ export class ChangeReader implements PgoutputHandler {
     if (this.inTransaction || !transaction) throw violation(`transaction ${xid} ends that was not streamed`);
     if (endLsn <= commitLsn) throw violation("a transaction ends where it should not");
     this.#streamed.remove(transaction);
-    for (const [oid, mapping] of transaction.mappings) this.#mappings.set(oid, mapping);
+    for (const [oid, told] of transaction.told) this.#relations.set(oid, told);
     const { store, spilled, aborted } = transaction;
     if (commitLsn <= this.#position) {
       if (spilled) this.#discarded.push(spilled);
@@ -274,9 +271,7 @@ export class ChangeReader implements PgoutputHandler {
   }
 
   relation(relation: Relation): void {
-    const table = this.#tables.get(relation.oid);
-    const mapping = table ? mapRelation(relation, this.#relationOf(table)) : null;
-    (this.#streamed.block?.mappings ?? this.#mappings).set(relation.oid, mapping);
+    (this.#streamed.block?.told ?? this.#relations).set(relation.oid, this.#relations.tell(relation));
   }
 
   insert(relationOid: number, newStart: number, newEnd: number): void {
@@ -320,22 +315,11 @@ export class ChangeReader implements PgoutputHandler {
   type(): void {}
   message(): void {}
 
-  /** The same object whatever the server tells of the table: so its rows stay in one file. */
-  #relationOf(table: StreamTable): StreamRelation {
-    let relation = this.#relations.get(table);
-    if (!relation) {
-      relation = streamRelation(table);
-      this.#relations.set(table, relation);
-    }
-    return relation;
-  }
-
   #mapping(oid: number): RelationMapping | null {
     if (!this.inTransaction) throw violation(`a change of relation ${oid} came outside of a transaction`);
-    const own = this.#streamed.block?.mappings.get(oid);
-    const mapping = own === undefined ? this.#mappings.get(oid) : own;
-    if (mapping === undefined) throw violation(`relation ${oid} changed before it was described`);
-    return mapping;
+    const told = this.#streamed.block?.told.get(oid) ?? this.#relations.get(oid);
+    if (told === undefined) throw violation(`relation ${oid} changed before it was described`);
+    return told.mapping;
   }
 
   #checkTuple({ columnCount }: RelationMapping, at: number): void {

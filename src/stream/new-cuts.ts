@@ -43,7 +43,11 @@ export class NewCuts {
     return this.#waiting.length > 0;
   }
 
-  /** See Stream.awaitCut. */
+  /**
+   * From now on the changes of these tables are held: the slot that decides their cut is asked for after this call.
+   * Given are table ids and the generation that the cut is for: a table that is copied again has a new one, and files
+   * of the old would be refused.
+   */
   awaitCut(generations: ReadonlyMap<number, number>): StreamTable[] {
     const tables = [...this.#taker.tables.values()].filter((table) => generations.has(table.tableId));
     this.#forgetHeld(generations);
@@ -54,6 +58,11 @@ export class NewCuts {
     return tables;
   }
 
+  /**
+   * The cut of awaited tables is known. It is stored together with the changes that were held and count, in one
+   * commit: a crash before it leaves the tables without a cut, one after it has lost nothing. Rejects when the stream
+   * ended before; the tables then still have no cut.
+   */
   add(tables: readonly StreamTable[], cut: Lsn): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     if (this.#ended) reject(streamEnded());

@@ -1,8 +1,9 @@
 // A transaction whose COMMIT was not read yet: its changes, in memory or spilled, its aborted subtransactions, and what
 // it was told of relations. The server streams large ones while they run, many of them interleaved.
 import { Arena } from "./arena.ts";
+import type { ToldRelation } from "./relation-mappings.ts";
 import { SpilledTransaction, type SpillOptions } from "./spilled-transaction.ts";
-import type { RelationMapping, StreamTable } from "./stream-table.ts";
+import type { StreamTable } from "./stream-table.ts";
 import { TransactionStore } from "./transaction-store.ts";
 
 /** Hundreds can be open at once, most of them small. */
@@ -18,7 +19,7 @@ export class OpenTransaction {
    * Relations as they were told inside of the transaction, which may have changed them itself. Others see them so when
    * it has committed, and so does the server: it tells them again only to those that it did not tell.
    */
-  readonly mappings = new Map<number, RelationMapping | null>();
+  readonly told = new Map<number, ToldRelation>();
   /** By table and subtransaction: why changes do not fit. */
   readonly misfits = new Map<StreamTable, Map<number, string>>();
   /** What the reader has added up for it. */
@@ -37,7 +38,7 @@ export class OpenTransaction {
     this.aborted.add(subXid);
     this.spilled?.undoAborted();
     // The server tells all of them again: it cannot know which ones were told in what is aborted.
-    this.mappings.clear();
+    this.told.clear();
   }
 
   misfit(table: StreamTable, subXid: number, reason: string): void {

@@ -42,7 +42,7 @@ export interface StreamOptions {
   readonly position: Lsn;
   /** Number of the newest committed batch. */
   readonly batch: bigint;
-  /** By relation OID. A table's `cut` is changed by `cutTaken`. */
+  /** By relation OID, when it begins. A table's `cut` is changed by `cutTaken`. */
   readonly tables: ReadonlyMap<number, StreamTable>;
   readonly binary: boolean;
   readonly storage: Storage;

@@ -22,9 +22,9 @@ export interface StreamTable {
   readonly identity: ReplicaIdentity;
   readonly columns: readonly ColumnPlan[];
   /** Whether the config wants a column of this name: one that is not in `columns` then is a new one. */
-  readonly wants: (column: string) => boolean;
+  wants: (column: string) => boolean;
   /** A value that its column cannot hold exactly stops the table. */
-  readonly exactOnly?: boolean;
+  exactOnly?: boolean;
   cut: TableCut;
 }
 

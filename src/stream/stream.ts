@@ -23,6 +23,7 @@ import type { SpilledTransaction, SpillOptions } from "./spilled-transaction.ts"
 import { backlogBytes, gatheredBytes, protocolVersion, type StreamOptions, spillOptions } from "./stream-options.ts";
 import { noteCommit, noteDurable, notePosition } from "./stream-state.ts";
 import type { StreamRelation, StreamTable } from "./stream-table.ts";
+import { changeTables } from "./table-changes.ts";
 
 const TICK_MS = 50;
 /** How long an idle stream waits before it writes its position down: a write is WAL of its own. */
@@ -51,6 +52,7 @@ export class Stream {
   #reached: Lsn;
   #idleSince = 0;
   readonly #newCuts: NewCuts;
+  readonly #tables: Map<number, StreamTable>;
   #ended = false;
   #flushNow = false;
   #failure: unknown = null;
@@ -61,6 +63,7 @@ export class Stream {
     this.#options = options;
     this.#reached = options.position;
     options.progress.undurable.clear(); // of the run before, which are read again
+    this.#tables = new Map(options.tables);
     this.#batch = this.#newBatch();
     this.#durable = new DurableBatches({
       commits: options.commits,
@@ -73,13 +76,13 @@ export class Stream {
       failed: (error) => this.#fail(error),
     });
     this.#spill = spillOptions(options);
-    this.#reader = new ChangeReader(options.tables, options.position, {
+    this.#reader = new ChangeReader(this.#tables, options.position, {
       committed: (transaction) => this.#committed(transaction),
       reached: (position) => this.#advance(position),
       tableFailed: (table, reason) => this.#durable.tableFailed(table, definitionChanged(table, reason)),
     });
     this.#newCuts = new NewCuts({
-      tables: options.tables,
+      tables: this.#tables,
       reader: this.#reader,
       durable: this.#durable,
       separate: () => {
@@ -120,20 +123,17 @@ export class Stream {
     if (this.#failure !== null) throw this.#failure;
   }
 
-  /**
-   * From now on the changes of these tables are held: the slot that decides their cut is asked for after this call.
-   * Given are table ids and the generation that the cut is for: a table that is copied again has a new one, and files
-   * of the old would be refused.
-   */
+  /** Other tables are registered now (by relation OID), and published already. */
+  changeTables(wanted: ReadonlyMap<number, StreamTable>): void {
+    this.#reader.tablesChanged(changeTables(this.#tables, wanted));
+  }
+
+  /** See NewCuts: from now on the changes of these tables (id and generation) are held. */
   awaitCut(generations: ReadonlyMap<number, number>): StreamTable[] {
     return this.#newCuts.awaitCut(generations);
   }
 
-  /**
-   * The cut of awaited tables is known. It is stored together with the changes that were held and count, in one
-   * commit: a crash before it leaves the tables without a cut, one after it has lost nothing. Rejects when the stream
-   * ended before; the tables then still have no cut.
-   */
+  /** See NewCuts: the cut of awaited tables is known. */
   cutTaken(tables: readonly StreamTable[], cut: Lsn): Promise<void> {
     return this.#newCuts.add(tables, cut);
   }

@@ -1,5 +1,6 @@
 // The transactions that the server streams while they run: any number of them, one block at a time.
 import { OpenTransaction } from "./open-transaction.ts";
+import type { ToldRelation } from "./relation-mappings.ts";
 import type { SpilledTransaction, SpillOptions } from "./spilled-transaction.ts";
 
 export class StreamedTransactions {
@@ -47,6 +48,11 @@ export class StreamedTransactions {
       if (each.store.count > 0 && each.memoryBytes > (largest?.memoryBytes ?? 0)) largest = each;
     }
     return largest;
+  }
+
+  /** Relations as only they were told. */
+  *told(): Generator<ToldRelation> {
+    for (const { told } of this.#open.values()) yield* told.values();
   }
 
   async spill(transaction: OpenTransaction, options: SpillOptions, goesOn: boolean): Promise<void> {
