@@ -33,7 +33,8 @@ export function walBudgetRules(budget: unknown): Mistake[] {
   const size = (value: unknown) => (typeof value === "string" ? parseSizeBytes(value) : undefined);
   const [warning, critical] = [size(budget.warning), size(budget.critical)];
   if (warning === undefined || critical === undefined || warning <= critical) return [];
-  const text = `is ${showValue(budget.warning)}, allowed is at most wal_budget.critical (${showValue(budget.critical)})`;
+  const [given, most] = [String(budget.warning), String(budget.critical)];
+  const text = `is ${showValue(given)}, allowed is at most wal_budget.critical (${showValue(most)})`;
   return [{ path: ["wal_budget", "warning"], text }];
 }
 
