@@ -12,7 +12,7 @@ const tiers: readonly (readonly string[])[] = [
   ["types", "metadata"],
   ["copy", "stream", "sync", "verify", "query"],
   ["worker"],
-  ["demo", "dashboard"],
+  ["demo", "dashboard", "metrics"],
   ["cli"],
 ];
 
@@ -23,6 +23,7 @@ const vendors: Readonly<Record<string, readonly string[]>> = {
   commander: ["src/cli/"],
   pg: ["src/postgres/", "src/demo/"],
   pino: ["src/base/log.ts"],
+  "prom-client": ["src/metrics/prometheus.ts"],
   yaml: ["src/config/"],
   zod: ["src/config/"],
 };

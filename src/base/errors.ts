@@ -63,6 +63,7 @@ export const errorPolicies = {
   },
   GROUP_MISSING: { action: "stop-worker", fix: "run pg-flo init or pg-flo replicate first" },
   MEMORY_EXCEEDED: { action: "stop-worker", fix: "raise stream.memory; nothing was acknowledged to the server" },
+  HTTP_FAILED: { action: "stop-worker", fix: "set another address or port in the key http" },
   QUERY_FAILED: { action: "stop-worker", fix: "correct the query and run it again" },
   CANCELLED: { action: "stop-worker", fix: "nothing was changed; answer yes, or give --yes" },
   UNEQUAL: { action: "stop-worker", fix: "the mirror differs from the source; keep the files and report it" },

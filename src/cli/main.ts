@@ -16,7 +16,7 @@ import { registerReplicate } from "./replicate.ts";
 import { registerStatus } from "./status.ts";
 
 /** Every command, in the order of the help. */
-const COMMANDS: readonly Register[] = [
+export const registeredCommands: readonly Register[] = [
   registerInit,
   registerCheck,
   registerReplicate,
@@ -64,7 +64,7 @@ async function flush(context: CliContext, code: number, args: readonly string[])
 /** Runs one command line (without node and the script) and returns its exit code. Never throws. */
 export async function runCommandLine(args: readonly string[], context: CliContext): Promise<number> {
   try {
-    await createProgram(context, COMMANDS).parseAsync(args, { from: "user" });
+    await createProgram(context, registeredCommands).parseAsync(args, { from: "user" });
     return EXIT_DONE;
   } catch (error) {
     return reportFailure(error, context, styleOf(args));

@@ -1,6 +1,10 @@
 // `pg-flo replicate`: runs a worker until a signal, or until it has caught up.
 import type { Command } from "commander";
+import type { Log } from "../base/log.ts";
 import { formatLsn } from "../base/lsn.ts";
+import type { Config } from "../config/config.ts";
+import type { HttpAddress } from "../metrics/http-server.ts";
+import type { Monitor } from "../metrics/monitor.ts";
 import { runWorker, type WorkerFigures } from "../worker/worker.ts";
 import { streamLagMs } from "../worker/worker-figures.ts";
 import { type CliContext, withConfig } from "./context.ts";
@@ -19,8 +23,10 @@ export function registerReplicate(program: Command, context: CliContext): void {
     .action(
       withConfig<ReplicateOptions>(context, async ({ config, log, options, globals, stderr }) => {
         const signal = stopSignal(log);
+        await using monitor = config.http ? await openMonitor(config, config.http, log) : null;
         let figures: WorkerFigures | null = null;
-        const progress = startProgress(() => figures, { log, json: globals.json === true, terminal: stderr });
+        const counted = monitor?.log ?? log;
+        const progress = startProgress(() => figures, { log: counted, json: globals.json === true, terminal: stderr });
         try {
           await runWorker(
             {
@@ -29,7 +35,9 @@ export function registerReplicate(program: Command, context: CliContext): void {
               untilCaughtUp: options.untilCaughtUp === true,
               onFigures: (live) => {
                 figures = live;
+                monitor?.onFigures(live);
               },
+              ...(monitor && { health: monitor.health }),
             },
             signal,
           );
@@ -39,6 +47,12 @@ export function registerReplicate(program: Command, context: CliContext): void {
         log.info(signal.aborted ? "stopped" : "caught up", summary(figures));
       }),
     );
+}
+
+/** Loaded only where it is asked for. */
+async function openMonitor(config: Config, address: HttpAddress, log: Log): Promise<Monitor> {
+  const { startMonitor } = await import("../metrics/monitor.ts");
+  return startMonitor(config, address, log);
 }
 
 function summary(figures: WorkerFigures | null): Record<string, string | number> {

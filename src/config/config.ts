@@ -49,6 +49,8 @@ export interface Config {
   readonly leaseMs: number;
   /** How often the source is asked whether tables came, went or changed. */
   readonly discoveryIntervalMs: number;
+  /** Where metrics and health are served; not at all when it is absent. */
+  readonly http?: { readonly host: string; readonly port: number };
   /** The Parquet types that are used. */
   readonly profile: "portable" | "native";
 }

@@ -141,7 +141,7 @@ stream: { flush_interval: 10, streams: 2, memory: 1TB }
 wal_budget: { warning: 2GB, critical: 1GB, action: panic }
 lease: forever
 profile: arrow
-http: 127.0.0.1:8080
+http: 8080
 `);
   for (const expected of [
     'group (line 1) is "My App", allowed is 1 to 40 characters of a-z, 0-9 and _',
@@ -165,7 +165,7 @@ http: 127.0.0.1:8080
     'lease (line 12) is "forever", allowed is a duration',
     'profile (line 13) is "arrow", allowed is portable, native',
     'schemas.public.u.types.m (line 6) is "int", allowed is string, double, decimal(p,s) with p from 1 to 38',
-    'http (line 14) is "127.0.0.1:8080", allowed is nothing: the dashboard is not in this version',
+    'http (line 14) is "8080", allowed is host:port, such as 127.0.0.1:8080',
     "23 mistakes; correct the keys",
   ]) {
     assert.ok(message.includes(expected), `${expected}\nis not in\n${message}`);
@@ -214,6 +214,17 @@ test("the starter config is valid as it is", () => {
   const env = { PGPASSWORD: "x", METADATA_PASSWORD: "y" };
   assert.equal(parse(all, env).metadata.password, "y");
   assert.equal(parse(all, env).source.sslMode, "verify-full");
+});
+
+test("http is a host and a port, 0 among them", () => {
+  const http = (value: string) => parse(withKey("http", value)).http;
+  assert.deepEqual(http("127.0.0.1:8080"), { host: "127.0.0.1", port: 8080 });
+  assert.deepEqual(http('"[::1]:0"'), { host: "::1", port: 0 });
+  assert.deepEqual(http("localhost:65535"), { host: "localhost", port: 65_535 });
+  assert.equal("http" in parse(MINIMAL), false);
+  for (const wrong of ["localhost:65536", "localhost", "http://localhost:1", "::1:80", "a b:1", '":8080"']) {
+    assert.match(mistakesOf(withKey("http", wrong)), /http \(line \d+\) is .*, allowed is host:port/, wrong);
+  }
 });
 
 test("any YAML value either is a config or raises CONFIG_INVALID, never anything else", () => {

@@ -83,6 +83,7 @@ function checkConfig(value: unknown, baseDir: string): CheckedConfig {
     walBudget: walBudget(options.data.wal_budget),
     leaseMs: options.data.lease,
     discoveryIntervalMs: options.data.discovery_interval,
+    ...(options.data.http === undefined ? {} : { http: options.data.http }),
     profile: options.data.profile,
   };
   return mistakes.length > 0 ? { mistakes } : { config, mistakes };

@@ -10,8 +10,6 @@ export interface OptionFacts {
   readonly default?: string;
 }
 
-export const NOT_IN_THIS_VERSION = "not in this version";
-
 const file = text(/^[^\0]+$/, "a path, absolute or from the config file's folder");
 
 const connectionShape = {
@@ -84,10 +82,7 @@ export const configOptions = mapping({
   discovery_interval: duration("10s", "1s", "1h"),
   lease: duration("60s", "1s", "1h"),
   profile: choice(["portable", "native"], "portable"),
-  http: z
-    .undefined({ error: "nothing: the dashboard is not in this version, remove the key" })
-    .optional()
-    .meta({ allowed: NOT_IN_THIS_VERSION }),
+  http: httpAddress(),
 });
 
 export type Options = z.output<typeof configOptions>;
@@ -100,6 +95,23 @@ function mapping<S extends z.ZodRawShape>(shape: S) {
 /** `documentedDefault` is only told here: connection.ts applies it, where a URL may have a say. */
 function text(pattern: RegExp, allowed: string, documentedDefault?: string) {
   return z.string({ error: allowed }).regex(pattern, { error: allowed }).meta(facts(allowed, documentedDefault));
+}
+
+/** Where to listen. Port 0 is any that is free. */
+function httpAddress() {
+  const allowed = "host:port, such as 127.0.0.1:8080, 0.0.0.0:8080 or [::1]:8080";
+  return z
+    .string({ error: allowed })
+    .transform((value, context) => {
+      const [, host, port] = /^(\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9._-]+):(\d{1,5})$/.exec(value) ?? [];
+      if (host !== undefined && Number(port) <= 65_535) {
+        return { host: host.replace(/^\[|\]$/g, ""), port: Number(port) };
+      }
+      context.addIssue({ code: "custom", message: allowed });
+      return z.NEVER;
+    })
+    .optional()
+    .meta({ allowed });
 }
 
 /** A Postgres identifier: 1 to 63 bytes (NAMEDATALEN - 1), any characters but NUL. */

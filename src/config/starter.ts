@@ -37,5 +37,7 @@ schemas:
 
 # stream:
 #   flush_interval: 10s   # the longest time until a change is in a file
+
+# http: 127.0.0.1:8080    # metrics for Prometheus and health
 `;
 }
