@@ -35,11 +35,11 @@ export const registerStatus: Register = (program, context) => {
     .option("--watch [seconds]", `show it again and again, every ${WATCH.usual} s unless told otherwise`)
     .action(
       withConfig<StatusOptions>(context, async ({ config, globals, options, stdout }) => {
-        const show = async () => {
+        const show = async (output: Output) => {
           const document = await readDocument(config);
-          await (globals.json ? printJson(stdout, document) : printStatus(stdout, document));
+          await (globals.json ? printJson(output, document) : printStatus(output, document));
         };
-        if (options.watch === undefined) return show();
+        if (options.watch === undefined) return show(stdout);
         await watch(show, watchSeconds(options.watch), stdout, globals.json === true);
       }),
     );
@@ -56,15 +56,27 @@ function watchSeconds(given: string | true): number {
 const CLEAR_TERMINAL = "\u001b[H\u001b[2J\u001b[3J";
 
 /** Until the reader goes away or a signal ends the process. What fails while it runs is shown, and looked at again. */
-async function watch(show: () => Promise<void>, seconds: number, output: Output, json: boolean): Promise<void> {
+async function watch(
+  show: (output: Output) => Promise<void>,
+  seconds: number,
+  output: Output,
+  json: boolean,
+): Promise<void> {
   for (let first = true; !output.closed; first = false) {
-    if (!json) await output.write(output.isTty ? CLEAR_TERMINAL : first ? "" : "\n");
+    const page: string[] = []; // written at once: a terminal that is drawn anew must not flicker
     try {
-      await show();
+      await show({
+        ...output,
+        isTty: output.isTty && !json,
+        columns: output.columns,
+        write: async (text) => void page.push(text),
+      });
     } catch (error) {
       if (first || json || !(error instanceof PgFloError) || error.action !== "retry") throw error;
-      await output.write(`${escapeControls(error.message)}\n`);
+      page.push(`${escapeControls(error.message)}\n`);
     }
+    const before = json ? "" : output.isTty ? CLEAR_TERMINAL : first ? "" : "\n";
+    await output.write(before + page.join(""));
     await sleep(seconds * 1000);
   }
 }

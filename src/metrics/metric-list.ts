@@ -1,5 +1,6 @@
 // Every metric, once: its type, its labels, what it is, and the question that it answers. docs/METRICS.md is made of it,
 // the registry too, and a reading of another name does not compile.
+import { tableStates } from "../metadata/table-state.ts";
 
 export interface MetricFacts {
   readonly type: "counter" | "gauge" | "histogram";
@@ -148,7 +149,7 @@ export const metricList = {
     "stream",
   ),
   pg_flo_group_tables: gauge(
-    "Tables, by state: pending, copying, streaming, copied, error, removed.",
+    `Tables, by state: ${tableStates.join(", ")}.`,
     "Is all copied? Did a table fail?",
     "state",
   ),

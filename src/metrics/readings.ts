@@ -3,6 +3,7 @@ import { type ErrorCode, errorPolicies } from "../base/errors.ts";
 import type { SizeHistogram } from "../base/size-histogram.ts";
 import { version } from "../base/version.ts";
 import type { GroupFigures, TableFigures } from "../metadata/group-figures.ts";
+import { tableStates } from "../metadata/table-state.ts";
 import type { WalBudget } from "../postgres/wal-budget.ts";
 import type { StreamProgress } from "../stream/stream-state.ts";
 import { streamLagMs, tableLags } from "../worker/worker-figures.ts";
@@ -129,7 +130,7 @@ function putGroup(put: Put, group: GroupFigures, streamName: (stream: number) =>
   for (const { stream, epoch } of streams) {
     put("pg_flo_group_stream_takes_total", epoch, { stream: streamName(stream) });
   }
-  for (const state of ["pending", "copying", "streaming", "copied", "error", "removed"] as const) {
+  for (const state of tableStates) {
     put("pg_flo_group_tables", group.tablesByState[state] ?? 0, { state });
   }
   put("pg_flo_group_ranges_planned", totals.rangesTotal);
