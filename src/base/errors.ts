@@ -71,6 +71,7 @@ export const errorPolicies = {
     action: "stop-worker",
     fix: "mend what the message names, or use a PostgreSQL server of your own",
   },
+  MIRROR_BEHIND: { action: "retry", fix: "start pg-flo replicate, or wait until it has caught up" },
   INTERNAL: { action: "stop-worker", fix: "this is a defect of pg-flo; report it with the log" },
 } as const satisfies Record<string, ErrorPolicy>;
 

@@ -14,6 +14,7 @@ import { streamOutput } from "./output.ts";
 import { registerQuery } from "./query.ts";
 import { registerReplicate } from "./replicate.ts";
 import { registerStatus } from "./status.ts";
+import { registerVerify } from "./verify.ts";
 
 /** Every command, in the order of the help. */
 export const registeredCommands: readonly Register[] = [
@@ -21,6 +22,7 @@ export const registeredCommands: readonly Register[] = [
   registerCheck,
   registerReplicate,
   registerStatus,
+  registerVerify,
   registerQuery,
   registerClean,
   registerDrop,

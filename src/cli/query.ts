@@ -78,7 +78,15 @@ async function runQuery(invocation: QueryInvocation): Promise<void> {
 }
 
 /** A cache of its own for each storage, as two may have files of the same name. */
-function fileSource({ config, options, env, log }: QueryInvocation, manifest: Manifest): FileSource {
+export function fileSource(
+  {
+    config,
+    options,
+    env,
+    log,
+  }: Pick<QueryInvocation, "config" | "env" | "log"> & { readonly options: { readonly cache?: string } },
+  manifest: Manifest,
+): FileSource {
   if (config.storage.kind === "local") return localFiles(config.storage.root);
   const storage = openStorage(config.storage);
   const cache = options.cache ?? join(env.XDG_CACHE_HOME || join(homedir(), ".cache"), "pg-flo");

@@ -16,6 +16,8 @@ export interface ManifestTablesOptions {
   readonly files: FileSource;
   /** The source's types, asked for only when no file tells what a user-defined type became. Null: not to be had. */
   readonly readTypes: () => Promise<ReadonlyMap<number, PgType> | null>;
+  /** The source's types, where they are known anyway. */
+  readonly types?: ReadonlyMap<number, PgType>;
 }
 
 /** Every table of the manifest, also removed and failed ones, with the files that they have. */
@@ -165,7 +167,7 @@ async function userTypes(manifest: Manifest, options: ManifestTablesOptions): Pr
     }
   }
   const missing = unclear.some(({ key }) => !inFiles.has(key));
-  const types = missing ? await options.readTypes() : null;
+  const types = options.types ?? (missing ? await options.readTypes() : null);
   return { inFiles, types: types ?? builtinTypes };
 }
 
@@ -190,8 +192,9 @@ function mirrorVersion(
   };
 }
 
-function isUserDefined(column: TableColumn): boolean {
-  return column.typeOid >= FIRST_USER_OID;
+/** Or an array of the server's own whose element is not in the list above. */
+function isUserDefined({ typeOid, typeName }: TableColumn): boolean {
+  return typeOid >= FIRST_USER_OID || (typeName.endsWith("[]") && !builtinTypes.has(typeOid));
 }
 
 function identityOf({ table }: ManifestTable): MirrorTable["identity"] {

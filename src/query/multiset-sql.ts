@@ -6,17 +6,18 @@ import {
   putOperations,
   type ScanExtras,
   type ScannedColumn,
+  type ShowColumn,
   type StateBody,
   type StateParts,
   scanSql,
 } from "./scan-sql.ts";
 
 export function multisetSql(parts: StateParts): StateBody {
-  const { table, columns, at, unchanged } = parts;
+  const { table, columns, at, unchanged, show } = parts;
   const full = table.identity.kind === "full";
-  const extras = full ? comparedExtras(new Set(unchanged.map((column) => column.index))) : orderExtras;
-  const copied = scanSql({ table, columns, kind: "copy", at, extras: full ? copyExtras : () => ({}) });
-  const events = scanSql({ table, columns, kind: "stream", at, extras });
+  const extras = full ? comparedExtras(new Set(unchanged.map((column) => column.index)), show) : orderExtras;
+  const copied = scanSql({ table, columns, kind: "copy", at, show, extras: full ? copyExtras : () => ({}) });
+  const events = scanSql({ table, columns, kind: "stream", at, show, extras });
   const own = columns.map(({ index }) => {
     const filled = full && unchanged.some((column) => column.index === index);
     return filled ? `image_c${index} AS c${index}` : `c${index}`;
@@ -57,16 +58,20 @@ const copyExtras: ScanExtras = (columns) => ({
 });
 
 /** Under FULL the old row holds every value, also the unchanged ones that the new image lacks. */
-function comparedExtras(unchanged: ReadonlySet<number>): ScanExtras {
+function comparedExtras(unchanged: ReadonlySet<number>, show: ShowColumn | undefined): ScanExtras {
   return (columns) => {
     const completed = (column: ScannedColumn, own: string, old: string) =>
       unchanged.has(column.index)
         ? `CASE WHEN _pg_flo_unchanged IS NOT NULL AND ${column.unchanged} THEN ${old} ELSE ${own} END`
         : own;
     const images = columns.map((column) => completed(column, column.value, column.old));
+    const shown = columns.map((column) => {
+      const { value, old } = show?.(column) ?? column;
+      return completed(column, value, old);
+    });
     const exacts = columns.map((column) => completed(column, column.exact, column.oldExact));
     const filled = columns.flatMap((column, at) =>
-      unchanged.has(column.index) ? [[`image_c${column.index}`, images[at]!] as const] : [],
+      unchanged.has(column.index) ? [[`image_c${column.index}`, shown[at]!] as const] : [],
     );
     return {
       ...orderExtras(columns),

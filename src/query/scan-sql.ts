@@ -16,6 +16,7 @@ export interface StateParts {
   readonly columns: readonly ShownColumn[];
   readonly at: bigint | undefined;
   readonly unchanged: readonly ShownColumn[];
+  readonly show?: ShowColumn;
 }
 
 /** `ctes` begins with WITH; `rows` is a SELECT that has the columns c0 … cn. */
@@ -53,6 +54,9 @@ export interface ScannedColumn {
   readonly unchanged: string;
 }
 
+/** What stands for a column's value as c0 … cn: by default the value itself. Rows are found and told apart as ever. */
+export type ShowColumn = (column: ScannedColumn) => { readonly value: string; readonly old: string };
+
 /** Asks for further output columns, by name, built from the columns of one version. */
 export type ScanExtras = (columns: readonly ScannedColumn[]) => Readonly<Record<string, string>>;
 
@@ -62,6 +66,7 @@ export interface Scan {
   readonly kind: "copy" | "stream";
   readonly at: bigint | undefined;
   readonly extras: ScanExtras;
+  readonly show?: ShowColumn | undefined;
 }
 
 /** A SELECT of c0 … cn and the extras, one branch for each schema version; empty but typed when there is no file. */
@@ -108,7 +113,7 @@ export function exactTexts(texts: readonly string[]): string {
 function branchSql(scan: Scan, version: MirrorVersion, paths: readonly string[]): string {
   const columns = scan.columns.map((column) => scannedColumn(column, version));
   const extras = Object.entries(scan.extras(columns)).map(([name, sql]) => `${sql} AS ${name}`);
-  const values = columns.map((column) => `${column.value} AS c${column.index}`);
+  const values = columns.map((column) => `${(scan.show?.(column) ?? column).value} AS c${column.index}`);
   const where = scan.kind === "stream" ? ` WHERE ${lsnRange(scan.table, scan.at)}` : "";
   return `SELECT ${[...values, ...extras].join(", ")} FROM (${sourceSql(scan.kind, version, paths)})${where}`;
 }

@@ -10,7 +10,7 @@ import {
   shownColumns,
 } from "./mirror-table.ts";
 import { multisetSql } from "./multiset-sql.ts";
-import { quoteName, scanSql } from "./scan-sql.ts";
+import { quoteName, type ShowColumn, type StateBody, scanSql } from "./scan-sql.ts";
 
 /**
  * A SELECT with the newest schema version's columns in order: the rows that the table had at the position `at`
@@ -18,17 +18,25 @@ import { quoteName, scanSql } from "./scan-sql.ts";
  * Throws METADATA_CORRUPT for a table without versions or whose identity is not among its columns.
  */
 export function stateSql(table: MirrorTable, options: { readonly at?: bigint } = {}): string {
+  const shown = shownColumns(table).map((column) => `state.c${column.index} AS ${quoteName(column.shownName)}`);
+  const { ctes, rows } = stateRows(table, options);
+  return `${ctes === "" ? "" : `${ctes}\n`}SELECT ${shown.join(", ")} FROM (${rows}) state`;
+}
+
+/** The same rows with the columns c0 … cn; `show` says what stands for a value there. */
+export function stateRows(
+  table: MirrorTable,
+  options: { readonly at?: bigint; readonly show?: ShowColumn } = {},
+): StateBody {
   const columns = shownColumns(table);
-  const { at } = options;
-  const shown = columns.map((column) => `state.c${column.index} AS ${quoteName(column.shownName)}`).join(", ");
+  const { at, show } = options;
   if (filesOf(table, "stream", at).length === 0) {
-    return `SELECT ${shown} FROM (${scanSql({ table, columns, kind: "copy", at, extras: () => ({}) })}) state`;
+    return { ctes: "", rows: scanSql({ table, columns, kind: "copy", at, show, extras: () => ({}) }) };
   }
   const identity = identityColumns(table, columns);
   const unchanged = columns.filter((column) => !identity.includes(column) && isToasted(column, table));
-  const parts = { table, columns, at, unchanged };
-  const body = identity.length === 0 ? multisetSql(parts) : keyedSql(parts, identity);
-  return `${body.ctes}\nSELECT ${shown} FROM (${body.rows}) state`;
+  const parts = { table, columns, at, unchanged, ...(show && { show }) };
+  return identity.length === 0 ? multisetSql(parts) : keyedSql(parts, identity);
 }
 
 /** Values of fixed width are never TOASTed (https://www.postgresql.org/docs/current/storage-toast.html), so always in the log. */

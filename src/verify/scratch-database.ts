@@ -17,7 +17,7 @@ export class ScratchDatabase implements AsyncDisposable {
     this.#close = close;
   }
 
-  static async open(): Promise<ScratchDatabase> {
+  static async open(settings: Readonly<Record<string, string>> = {}): Promise<ScratchDatabase> {
     // Loaded when first needed: a worker must not pay for it.
     const { DuckDBInstance } = await import("@duckdb/node-api");
     // DuckDB makes it when it first spills, so that a process that is killed leaves nothing, most of the time.
@@ -29,6 +29,7 @@ export class ScratchDatabase implements AsyncDisposable {
       temp_directory: spill,
       preserve_insertion_order: "false",
       autoinstall_known_extensions: "false",
+      ...settings,
     });
     const connection = await instance.connect();
     const close = async () => {
