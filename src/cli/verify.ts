@@ -18,6 +18,7 @@ import { stopSignal } from "./stop-signal.ts";
 import { fullName, tablesNamed } from "./table-names.ts";
 
 interface VerifyOptions {
+  readonly repair?: boolean;
   readonly files?: boolean;
   readonly cache?: string;
 }
@@ -33,6 +34,7 @@ export const registerVerify: Register = (program, context) => {
     .command("verify")
     .description("prove source and mirror equal at one point of the log, while both run")
     .argument("[table...]", "tables as status shows them, or with a wildcard: 'sales.*' (default: all)")
+    .option("--repair", "read rows that differ again, and take damaged files out of the manifest")
     .option("--files", "read every file and check it against the manifest, also of tables that are equal")
     .option("--cache <folder>", "where files of a bucket are kept (default: ~/.cache/pg-flo)")
     .action(withConfig<VerifyOptions>(context, (invocation) => runVerify(invocation)));
@@ -46,7 +48,7 @@ async function runVerify(invocation: VerifyInvocation): Promise<void> {
   await (globals.json
     ? printJson(stdout, verifyDocument(config, verification))
     : printVerification(stdout, verification));
-  const unequal = verification.tables.filter(({ result }) => result === "different");
+  const unequal = verification.tables.filter(({ result, repaired }) => result === "different" && repaired === null);
   if (unequal.length === 0) return;
   const names = unequal.map(({ table }) => fullName(table)).join(", ");
   throw new PgFloError("UNEQUAL", `verify, ${unequal.length} of ${verification.tables.length} tables differ: ${names}`);
@@ -66,6 +68,7 @@ async function verifyTables(invocation: VerifyInvocation, db: Client): Promise<V
     wanted: ({ tableId }: { readonly tableId: number }) => wanted.has(tableId),
     filesOf: (manifest: Parameters<typeof fileSource>[1]) => fileSource(invocation, manifest),
     checkFiles: options.files === true,
+    repair: options.repair === true,
     quiet: false,
     onTable: async (report: TableReport) => log.info("table verified", reportFigures(report)),
   };
@@ -102,7 +105,8 @@ async function printVerification(output: Output, { lsn, tables }: Verification):
   await output.write("\n");
 }
 
-function reportNotes({ table, reason, columnsNotCompared, damagedFiles, differences }: TableReport): string[] {
+function reportNotes(report: TableReport): string[] {
+  const { table, reason, columnsNotCompared, damagedFiles, differences, repaired, notRepaired } = report;
   const name = fullName(table);
   const rows = differences?.rows ?? [];
   const hidden = rows.length - KEYS_SHOWN;
@@ -112,7 +116,13 @@ function reportNotes({ table, reason, columnsNotCompared, damagedFiles, differen
     ...damagedFiles.map(({ file, what }) => `! ${name}, file ${file.path}: ${what}`),
     ...rows.slice(0, KEYS_SHOWN).map((row) => `  ${name} ${keyText(table, row)}: ${row.kind}`),
     ...(hidden > 0 ? [`  ${name}: and ${hidden} more (--json tells ${KEYS_IN_JSON.toLocaleString("en-US")})`] : []),
+    ...(repaired === null ? [] : [`  ${name}: ${repairedText(repaired)}`]),
+    ...(notRepaired === null ? [] : [`! ${name}, not repaired: ${notRepaired}`]),
   ];
+}
+
+function repairedText({ rowsRead, rowsDeleted, removedFiles }: NonNullable<TableReport["repaired"]>): string {
+  return `repaired: ${rowsRead} rows read again, ${rowsDeleted} deleted, ${removedFiles.length} files taken out of the manifest`;
 }
 
 function keyText({ identity }: TableReport["table"], { key }: DifferingRow): string {
@@ -143,7 +153,12 @@ function verifyDocument({ group }: Config, { lsn, tables }: Verification) {
           key: Object.fromEntries(names.map((name, at) => [name, key[at] ?? null])),
         })),
         damagedFiles: damagedFiles.map(({ file, what }) => ({ path: file.path, what })),
-        ...{ sourceMs: report.sourceMs, mirrorMs: report.mirrorMs },
+        ...{ sourceMs: report.sourceMs, mirrorMs: report.mirrorMs, notRepaired: report.notRepaired },
+        repaired: report.repaired && {
+          rowsRead: report.repaired.rowsRead,
+          rowsDeleted: report.repaired.rowsDeleted,
+          removedFiles: report.repaired.removedFiles,
+        },
       };
     }),
   };

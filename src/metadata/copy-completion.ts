@@ -81,9 +81,9 @@ async function areListed(db: Queryable, { stream, files }: CopyCompletion): Prom
   return found?.count === files.length;
 }
 
-async function addFiles(
+export async function addFiles(
   db: Queryable,
-  { files, stream }: CopyCompletion,
+  { files, stream }: Pick<CopyCompletion, "files" | "stream">,
   table: LockedTable,
   batch: string,
 ): Promise<void> {
@@ -98,7 +98,15 @@ async function addFiles(
   );
 }
 
-async function addCounters(db: Queryable, { tableId, files, rows: rowCount, inexactColumns }: CopyCompletion) {
+export async function addCounters(
+  db: Queryable,
+  {
+    tableId,
+    files,
+    rows: rowCount,
+    inexactColumns,
+  }: Pick<CopyCompletion, "tableId" | "files" | "rows" | "inexactColumns">,
+) {
   if (files.length === 0) return;
   await rows(
     db,

@@ -181,7 +181,7 @@ async function* continued<T>(first: T, rest: AsyncGenerator<T>): AsyncGenerator<
 }
 
 /** Of the source, in microseconds since 2000-01-01. */
-async function transactionTimeUs(connection: RawConnection): Promise<bigint> {
+export async function transactionTimeUs(connection: RawConnection): Promise<bigint> {
   const [row] = await connection.query("select (extract(epoch from now()) * 1000000)::bigint");
   return BigInt(row![0]!) - POSTGRES_EPOCH_US;
 }

@@ -10,7 +10,7 @@ import type { Queryable } from "../metadata/queryable.ts";
 import { type Manifest, type ManifestTable, readManifest } from "../metadata/status.ts";
 import { readStreams } from "../metadata/streams.ts";
 import type { Table } from "../metadata/tables.ts";
-import { type PgType, readTypes } from "../postgres/catalog.ts";
+import { type HeapRelation, type PgType, readCatalogInside, readTypes } from "../postgres/catalog.ts";
 import { applicationName, connect, endClient } from "../postgres/connect.ts";
 import { sqlState, toPgFloError } from "../postgres/pg-error.ts";
 import { quoteLiteral } from "../postgres/quote.ts";
@@ -28,6 +28,7 @@ import {
   type TableDifferences,
   type TablePlan,
 } from "../verify/table-checksums.ts";
+import { notRepairable, type RepairDone, repairTable } from "./repair.ts";
 import { type HeldSnapshot, snapshotOfNewSlot } from "./snapshot.ts";
 import { onSource } from "./source-connection.ts";
 
@@ -42,6 +43,8 @@ export interface VerificationOptions {
   readonly filesOf: (manifest: Manifest) => FileSource;
   /** Read every file and check it against the manifest, not only those of tables that differ. */
   readonly checkFiles: boolean;
+  /** Read again what differs, and take damaged files out of the manifest. */
+  readonly repair: boolean;
   /** One connection and one thread, nothing in parallel. */
   readonly quiet: boolean;
   /** Called with each table's report as soon as there is one. */
@@ -66,6 +69,9 @@ export interface TableReport {
   readonly damagedFiles: readonly DamagedFile[];
   readonly sourceMs: number;
   readonly mirrorMs: number;
+  readonly repaired: RepairDone | null;
+  /** Why it was not, though that was asked for. */
+  readonly notRepaired: string | null;
 }
 
 const POLL_MS = 100;
@@ -77,6 +83,8 @@ export interface VerifiedMoment {
   readonly source: Client;
   readonly snapshot: HeldSnapshot;
   readonly types: ReadonlyMap<number, PgType>;
+  /** By the OID of their table, as they are in the snapshot. */
+  readonly heaps: ReadonlyMap<number, readonly HeapRelation[]>;
   readonly db: ScratchDatabase;
 }
 
@@ -92,7 +100,7 @@ export async function verify(options: VerificationOptions, signal: AbortSignal):
   const reports: TableReport[] = [];
   for (const entry of before.tables.filter(({ table }) => table.state !== "removed" && options.wanted(table))) {
     signal.throwIfAborted();
-    const report = await verifyTable(options, moment, entry, reached);
+    const report = await verifyTable(options, moment, entry, reached, signal);
     reports.push(report);
     await options.onTable?.(report);
   }
@@ -106,16 +114,24 @@ async function openMoment(
   const source = await openSnapshotClient(config, snapshot, quiet);
   try {
     const types = await readTypes(source);
+    const heaps = await readHeaps(source);
     const db = await ScratchDatabase.open(quiet ? { threads: "1" } : {});
     const close = async () => {
       await db[Symbol.asyncDispose]();
       await endClient(source);
     };
-    return { source, snapshot, types, db, [Symbol.asyncDispose]: close };
+    return { source, snapshot, types, heaps, db, [Symbol.asyncDispose]: close };
   } catch (error) {
     await endClient(source);
     throw error;
   }
+}
+
+async function readHeaps(source: Client): Promise<VerifiedMoment["heaps"]> {
+  await source.query("savepoint read_catalog");
+  const { tables } = await readCatalogInside(source);
+  await source.query("rollback to savepoint read_catalog"); // the search_path is as it was
+  return new Map(tables.map((table) => [table.oid, table.heaps]));
 }
 
 async function openSnapshotClient(config: Config, snapshot: HeldSnapshot, quiet: boolean): Promise<Client> {
@@ -181,6 +197,7 @@ async function verifyTable(
   moment: VerifiedMoment,
   entry: ManifestTable,
   reached: Promise<Reached>,
+  signal: AbortSignal,
 ): Promise<TableReport> {
   const { source, snapshot, types } = moment;
   const why = notComparable(entry.table, snapshot.lsn);
@@ -189,7 +206,10 @@ async function verifyTable(
   try {
     const plan = await planTable(source, entry, types);
     if (plan.columns.length === 0) return notCompared(entry.table, "none of its columns can be compared");
-    return await compareTable(options, moment, plan, await startSource(source, plan), reached);
+    const compared = await compareTable(options, moment, plan, startSource(source, plan), reached);
+    return options.repair && compared.result === "different"
+      ? { ...compared, ...(await repair(options, moment, plan, compared, signal)) }
+      : compared;
   } catch (error) {
     // 42P01, 42703: a table or a column is not there in the snapshot.
     const state = sqlState(error);
@@ -205,7 +225,7 @@ interface SourceSide {
   readonly ms: () => number;
 }
 
-async function startSource(source: Client, plan: TablePlan): Promise<SourceSide> {
+function startSource(source: Client, plan: TablePlan): SourceSide {
   const started = performance.now();
   let ended = started;
   const buckets = sourceBuckets(source, plan).finally(() => {
@@ -217,11 +237,12 @@ async function startSource(source: Client, plan: TablePlan): Promise<SourceSide>
 
 async function compareTable(
   options: VerificationOptions,
-  { source, snapshot, db }: VerifiedMoment,
+  moment: VerifiedMoment,
   plan: TablePlan,
   side: SourceSide,
   reached: Promise<Reached>,
 ): Promise<TableReport> {
+  const { source, snapshot, heaps, db } = moment;
   const { table } = plan.entry;
   const { manifest, mirrors, files } = await reached;
   const entry = manifest.tables.find((each) => each.table.tableId === table.tableId);
@@ -237,6 +258,7 @@ async function compareTable(
   const read = await readMirror(options, { db, entry, mirror, files, at }, plan, damagedFiles);
   const mirrorMs = Math.round(performance.now() - started);
   const buckets = await side.buckets;
+  if (await isRewritten(source, heaps.get(table.relationOid) ?? [])) return notCompared(table, rewritten);
   const facts = {
     table: entry.table,
     columnsCompared: plan.columns.length,
@@ -245,17 +267,46 @@ async function compareTable(
     damagedFiles: read.damaged,
     sourceMs: side.ms(),
     mirrorMs,
+    ...{ repaired: null, notRepaired: null },
   };
   if (read.buckets === null) return { ...facts, result: "different", reason: read.reason, differences: null };
   const differences = await findDifferences({ source, db, mirror: read.mirror, at }, plan, buckets, read.buckets);
   const equal = differences.missing + differences.extra + differences.different === 0;
-  // Told which file it was: a byte that changed is a difference of its own, whatever it does to rows.
-  const damaged =
-    equal || options.checkFiles || read.damaged.length > 0
-      ? read.damaged
-      : await findDamagedFiles(options.storage, entry.files);
-  const result = equal && damaged.length === 0 ? "equal" : "different";
-  return { ...facts, result, reason: read.reason, differences, damagedFiles: damaged };
+  if (!equal && !options.checkFiles && read.damaged.length === 0) {
+    // Was it a file? Then what it says of rows is not worth a comparison: once more without it.
+    const damaged = await findDamagedFiles(options.storage, entry.files);
+    if (damaged.length > 0) return compareTable({ ...options, checkFiles: true }, moment, plan, side, reached);
+  }
+  const result = equal && read.damaged.length === 0 ? "equal" : "different";
+  return { ...facts, result, reason: read.reason, differences };
+}
+
+/** In the snapshot that the comparison was made in, which is held until then. */
+async function repair(
+  { config, db, storage }: VerificationOptions,
+  { snapshot, types, heaps }: VerifiedMoment,
+  plan: TablePlan,
+  { table, differences, damagedFiles, reason }: TableReport,
+  signal: AbortSignal,
+): Promise<Pick<TableReport, "repaired" | "notRepaired">> {
+  const why = differences === null ? reason : notRepairable(plan);
+  if (why !== null) return { repaired: null, notRepaired: why };
+  const source = { config, storage, types, snapshot, heaps: heaps.get(table.relationOid) ?? [] };
+  const damaged = damagedFiles.map(({ file }) => file.path);
+  const done = await repairTable(db, source, table, differences!.rows, damaged, signal);
+  return { repaired: done, notRepaired: done === null ? "the table changed meanwhile; verify it again" : null };
+}
+
+const rewritten = "it was rewritten just now (TRUNCATE, say), which no snapshot sees; verify it again";
+
+/** Asked while the table is locked by what was read of it: snapshots see nothing of what a TRUNCATE took away. */
+async function isRewritten(source: Client, heaps: readonly HeapRelation[]): Promise<boolean> {
+  const { rows } = await source.query<{ oid: string; filenode: string }>(
+    "select oid, pg_relation_filenode(oid) as filenode from unnest($1::oid[]) as oid",
+    [heaps.map(({ oid }) => oid)],
+  );
+  const now = new Map(rows.map(({ oid, filenode }) => [Number(oid), Number(filenode)]));
+  return heaps.length === 0 || heaps.some(({ oid, relfilenode }) => now.get(oid) !== relfilenode);
 }
 
 interface MirrorRead {
@@ -327,7 +378,16 @@ function isSame(left: Table, right: Table): boolean {
 
 function notCompared(table: Table, reason: string): TableReport {
   const nothing = { columnsCompared: 0, columnsNotCompared: [], by: null, differences: null, damagedFiles: [] };
-  return { table, result: "not-compared", reason, ...nothing, sourceMs: 0, mirrorMs: 0 };
+  return {
+    table,
+    result: "not-compared",
+    reason,
+    ...nothing,
+    sourceMs: 0,
+    mirrorMs: 0,
+    repaired: null,
+    notRepaired: null,
+  };
 }
 
 function nameOf({ schema, name }: Table): string {

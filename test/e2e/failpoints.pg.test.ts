@@ -187,6 +187,21 @@ const droppedByForce: Play = async ({ run, name, database }) => {
   assert.deepEqual(await readdir(run.root), []);
 };
 
+/** Changes that the manifest lost are found and read again while a worker follows. */
+const tampered: Play = async ({ run, client, name }) => {
+  for (let k = 0; k < 3; k++) await write(client, step++);
+  await run.restart();
+  await client.query(`delete from _pg_flo.files where file_id = (
+    select max(file_id) from _pg_flo.files where table_name = 't' and kind = 'stream')`);
+  await using worker = run.start();
+  await run.killedAt(name, { args: ["verify", "--repair"] });
+  for (const args of [["verify", "--repair"], ["verify"]]) {
+    const verified = await run.run(args);
+    assert.equal(verified.code, 0, `${verified.stderr}${verified.stdout}`);
+  }
+  assert.ok(worker.running);
+};
+
 const fresh = (nth = 1): Part => ({ stage: "fresh", play: atOnce, nth });
 const streamed = (nth = 1): Part => ({ stage: "stream", play: afterChanges, nth });
 const later = (nth = 1): Part => ({ stage: "later", play: withNewTable, nth });
@@ -260,6 +275,10 @@ const parts: Readonly<Record<Failpoint, Part>> = {
   "spill.part-loaded": spilled(),
   "spill.split": spilled(),
   "spill.closed": spilled(),
+  "repair.files-durable": { stage: "stream", play: tampered },
+  "repair.before-commit": { stage: "stream", play: tampered },
+  "repair.in-commit": { stage: "stream", play: tampered },
+  "repair.committed": { stage: "stream", play: tampered },
   "lease.renewed": streamed(),
   "worker.releasing": streamed(),
   "worker.released": streamed(),

@@ -22,6 +22,11 @@ interface Verified {
     readonly mirrorRows: number;
     readonly listedRows: number;
     readonly rows: readonly { readonly kind: string; readonly key: Readonly<Record<string, string>> }[];
+    readonly repaired: {
+      readonly rowsRead: number;
+      readonly rowsDeleted: number;
+      readonly removedFiles: string[];
+    } | null;
     readonly missing: number;
     readonly extra: number;
     readonly different: number;
@@ -40,7 +45,8 @@ async function verified(pipeline: TestPipeline, ...args: readonly string[]): Pro
   const result = await pipeline.run(["verify", "--json", ...args]);
   assert.notEqual(result.stdout, "", result.stderr);
   const document = JSON.parse(result.stdout) as Verified;
-  assert.equal(result.code, document.equal ? 0 : 1, result.stderr);
+  const well = document.tables.every((table) => table.result !== "different" || table.repaired !== null);
+  assert.equal(result.code, well ? 0 : 1, result.stderr);
   return document;
 }
 
@@ -153,7 +159,7 @@ test("tables of all kinds of keys and types are equal while they are written to;
   assert.deepEqual([wrong.code, wrong.stderr.includes('"publik.types" is no table of this group')], [2, true]);
 });
 
-test("a row that is gone, doubled, changed or skipped in the files is found by its key; a damaged file by its name", async () => {
+test("a row that is gone, doubled, changed or skipped in the files is found by its key and read again; a damaged file is replaced", async () => {
   await using server = await startPostgres();
   await using database = await server.createDatabase();
   const { client } = database;
@@ -183,6 +189,9 @@ test("a row that is gone, doubled, changed or skipped in the files is found by i
     "missing 300",
   ]);
   assert.deepEqual(found!.damagedFiles, []);
+  const [repaired] = (await verified(pipeline, "--repair")).tables;
+  assert.deepEqual(repaired!.repaired, { rowsRead: 4, rowsDeleted: 2, removedFiles: [] });
+  assert.equal((await verified(pipeline, "--files")).equal, true);
 
   const { path, absolute } = await largestFile(pipeline, client, "copy");
   const bytes = await readFile(absolute);
@@ -195,4 +204,9 @@ test("a row that is gone, doubled, changed or skipped in the files is found by i
     [path],
   );
   assert.match(damaged!.damagedFiles[0]!.what, /^its checksum is crc32:[0-9a-f]{8} instead of/);
+  const [mended] = (await verified(pipeline, "--repair")).tables;
+  assert.deepEqual(mended!.repaired?.removedFiles, [path]);
+  assert.equal((await verified(pipeline, "--files")).equal, true);
+  const { rows } = await client.query("select count(*)::int as listed from _pg_flo.files where path = $1", [path]);
+  assert.deepEqual(rows, [{ listed: 0 }]);
 });
