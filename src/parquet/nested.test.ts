@@ -5,24 +5,13 @@ import fc from "fast-check";
 import { makeTestFolder } from "../../test/support/folder.ts";
 import { column, types, writeParquet } from "../../test/support/parquet-files.ts";
 import { queryDuckdb, readEverywhere, type Value } from "../../test/support/parquet-readers.ts";
-import { leavesOf, type ParquetColumn, type StructColumn } from "./schema.ts";
-
-const struct = (name: string, fieldId: number, fields: readonly ParquetColumn[]): StructColumn => ({
-  kind: "struct",
-  name,
-  fieldId,
-  fields,
-});
-const list = (name: string, fieldId: number, element: ParquetColumn): ParquetColumn => ({
-  kind: "list",
-  name,
-  fieldId,
-  element,
-});
-const map = (name: string, fieldId: number, value: ParquetColumn): ParquetColumn => {
-  const key = { kind: "value", name: "key", fieldId: fieldId + 1, type: types.string } as const;
-  return { kind: "map", name, fieldId, key, value };
-};
+import {
+  listColumn as list,
+  mapColumn as map,
+  randomTree,
+  structColumn as struct,
+} from "../../test/support/value-shapes.ts";
+import { leavesOf } from "./schema.ts";
 
 const point = struct("point", 1, [column("x", 10, types.double), column("y", 11, types.int32)]);
 const nested = list(
@@ -103,52 +92,10 @@ test("levels of a map's key leave out the one that only optional columns have", 
   ]);
 });
 
-type Made = { column: ParquetColumn; value: fc.Arbitrary<Value> };
-type Make = (name: string, id: { next: number }) => Made;
-
-/** Columns with random values, at most four levels deep. */
-const shapes = fc.letrec<{ node: Make }>((tie) => ({
-  node: fc.oneof(
-    { depthSize: "small", withCrossShrink: true, maxDepth: 4 },
-    fc.constant(
-      (name: string, id: { next: number }): Made => ({
-        column: column(name, id.next++, types.int32),
-        value: fc.option(fc.integer({ min: -9, max: 9 }).map(String)),
-      }),
-    ),
-    tie("node").map((make) => (name: string, id: { next: number }) => {
-      const fieldId = id.next++;
-      const { column: element, value } = make("element", id);
-      return { column: list(name, fieldId, element), value: fc.option(fc.array(value, { maxLength: 3 })) };
-    }),
-    fc.array(tie("node"), { minLength: 1, maxLength: 3 }).map((makes) => (name: string, id: { next: number }) => {
-      const fieldId = id.next++;
-      const fields = makes.map((make, k) => make(`f${k}`, id));
-      const value = fc.option(fc.tuple(...fields.map((field) => field.value)).map((items) => items as Value));
-      return {
-        column: struct(
-          name,
-          fieldId,
-          fields.map((field) => field.column),
-        ),
-        value,
-      };
-    }),
-    tie("node").map((make) => (name: string, id: { next: number }) => {
-      const fieldId = id.next;
-      id.next += 2;
-      const { column: mapped, value } = make("value", id);
-      const keys = ["a", "b", "c"];
-      const pairs = fc.array(value, { maxLength: 3 }).map((items): Value => items.map((item, k) => [keys[k]!, item]));
-      return { column: map(name, fieldId, mapped), value: fc.option(pairs) };
-    }),
-  ),
-}));
-
 test("random trees of random values come back from every reader as they were", async () => {
   await using folder = await makeTestFolder();
   let number = 0;
-  const subject = shapes.node.chain((make) => {
+  const subject = randomTree.chain((make) => {
     const { column: made, value } = make("c", { next: 1 });
     return fc.record({ column: fc.constant(made), rows: fc.array(value, { minLength: 1, maxLength: 20 }) });
   });
