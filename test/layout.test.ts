@@ -11,7 +11,7 @@ const tiers: readonly (readonly string[])[] = [
   ["config", "postgres", "parquet", "storage"],
   ["types", "metadata"],
   ["copy", "stream", "sync", "query"],
-  ["verify"],
+  ["verify", "compact"],
   ["worker"],
   ["demo", "dashboard", "metrics"],
   ["cli"],

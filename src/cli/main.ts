@@ -5,6 +5,7 @@ import { LOG_LEVELS, type LogLevel } from "../base/log.ts";
 import { version } from "../base/version.ts";
 import { registerCheck } from "./check.ts";
 import { registerClean } from "./clean.ts";
+import { registerCompact } from "./compact.ts";
 import type { CliContext, Register } from "./context.ts";
 import { registerDemo } from "./demo.ts";
 import { registerDrop } from "./drop.ts";
@@ -24,6 +25,7 @@ export const registeredCommands: readonly Register[] = [
   registerStatus,
   registerVerify,
   registerQuery,
+  registerCompact,
   registerClean,
   registerDrop,
   registerDemo,

@@ -5,7 +5,7 @@ import type { Log } from "../base/log.ts";
 const SAME_KEYPRESS_MS = 200;
 
 /** Aborted by the first signal. What is not durable at a second one is repeated by the next start. */
-export function stopSignal(log: Log): AbortSignal {
+export function stopSignal(log: Log, ends = "finishing the batch and releasing the leases"): AbortSignal {
   const stop = new AbortController();
   let firstAt = 0;
   const onSignal = (name: NodeJS.Signals): void => {
@@ -14,7 +14,7 @@ export function stopSignal(log: Log): AbortSignal {
       process.exit(1);
     }
     firstAt = performance.now();
-    log.info(`${name}: finishing the batch and releasing the leases; once more to stop at once`);
+    log.info(`${name}: ${ends}; once more to stop at once`);
     stop.abort();
   };
   process.on("SIGTERM", onSignal);

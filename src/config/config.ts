@@ -14,6 +14,8 @@ export interface TableConfig {
   readonly onInexact?: "error";
   /** Columns whose files tell quickly that a value is not in them. */
   readonly bloomFilter?: readonly string[];
+  /** Null: for ever. Undefined: the group's. */
+  readonly historyMs?: number | null;
 }
 
 /** What the source may keep for the slot, and what is done when it becomes too much. */
@@ -46,6 +48,14 @@ export interface Config {
     readonly failover: boolean;
   };
   readonly walBudget: WalBudgetConfig;
+  /** How long changes are kept as changes; null: for ever. */
+  readonly historyMs: number | null;
+  readonly compact: {
+    /** How often workers look at a table's files; null: never. */
+    readonly everyMs: number | null;
+    /** How long files stay that left the manifest. */
+    readonly graceMs: number;
+  };
   readonly leaseMs: number;
   /** How often the source is asked whether tables came, went or changed. */
   readonly discoveryIntervalMs: number;

@@ -81,6 +81,8 @@ function checkConfig(value: unknown, baseDir: string): CheckedConfig {
       spillFolder: spillFolder === undefined ? tmpdir() : resolve(baseDir, spillFolder),
     },
     walBudget: walBudget(options.data.wal_budget),
+    historyMs: options.data.history,
+    compact: { everyMs: options.data.compact.every, graceMs: options.data.compact.grace },
     leaseMs: options.data.lease,
     discoveryIntervalMs: options.data.discovery_interval,
     ...(options.data.http === undefined ? {} : { http: options.data.http }),
@@ -110,6 +112,7 @@ function schemaConfigs(schemas: Options["schemas"]): Readonly<Record<string, Sch
             ...(table.types ? { types: table.types } : {}),
             ...(table.on_inexact === "error" ? { onInexact: "error" } : {}),
             ...(table.bloom_filter ? { bloomFilter: table.bloom_filter } : {}),
+            ...(table.history === undefined ? {} : { historyMs: table.history }),
           }),
         ),
   );

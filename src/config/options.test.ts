@@ -69,8 +69,8 @@ test("docs/config.md has every key with its default and what is allowed, and no 
 
 test("durations and sizes are read in their units, and nothing else is", () => {
   assert.deepEqual(
-    ["250ms", "10s", "1.5m", "1h", "0s", "10 s", "3S"].map(parseDurationMs),
-    [250, 10_000, 90_000, 3_600_000, 0, 10_000, 3000],
+    ["250ms", "10s", "1.5m", "1h", "0s", "10 s", "3S", "30d"].map(parseDurationMs),
+    [250, 10_000, 90_000, 3_600_000, 0, 10_000, 3000, 2_592_000_000],
   );
   assert.deepEqual(["1B", "2kB", "128MB", "1GB", "1KiB", "1.5MiB", "1GiB"].map(parseSizeBytes), [
     1,
@@ -88,7 +88,7 @@ test("durations and sizes are read in their units, and nothing else is", () => {
     "-1s",
     "1e3s",
     "10 sec",
-    "1d",
+    "1y",
     "constructor",
     "1 constructor",
     "Infinityms",

@@ -40,6 +40,9 @@ const columns = z
 const columnTypes = "string, double, decimal(p,s) with p from 1 to 38 and s up to p, portable, native";
 const columnType = z.string({ error: columnTypes }).refine(isColumnType, { error: columnTypes });
 
+const historyAllowed = "forever, or a duration from 1s to 36500d, such as 30d";
+const history = durationOrWord("forever", "1s", "36500d", historyAllowed);
+
 const tableOptions = mapping({
   mode: choice(["copy-and-stream", "stream-only", "copy-only"], "copy-and-stream"),
   include_columns: columns.optional().meta({ allowed: "a list of column names" }),
@@ -50,6 +53,7 @@ const tableOptions = mapping({
     .meta({ allowed: `a mapping of columns to types: ${columnTypes}` }),
   on_inexact: choice(["keep", "error"], "keep"),
   bloom_filter: columns.optional().meta({ allowed: "a list of column names" }),
+  history: history.optional().meta({ allowed: historyAllowed, default: "the group's" }),
 });
 
 const tables = z.record(z.string(), z.preprocess(emptyAsMapping, tableOptions));
@@ -80,6 +84,11 @@ export const configOptions = mapping({
     action: choice(["warn", "throttle copy", "drop slot"], "warn"),
   }).prefault({}),
   discovery_interval: duration("10s", "1s", "1h"),
+  history: history.default(null).meta(facts(historyAllowed, "forever")),
+  compact: mapping({
+    every: durationOr("off", "1s", "366d", "1h"),
+    grace: duration("24h", "0s", "366d"),
+  }).prefault({}),
   lease: duration("60s", "1s", "1h"),
   profile: choice(["portable", "native"], "portable"),
   http: httpAddress(),
@@ -147,6 +156,22 @@ function wholeNumber(min: number, max: number, byDefault: number) {
 
 function duration(byDefault: string, min: string, max: string) {
   return ranged(parseDurationMs, byDefault, min, max, `a duration from ${min} to ${max}, such as ${byDefault}`);
+}
+
+/** Null for the word. */
+function durationOr(word: string, min: string, max: string, example: string) {
+  const allowed = `${word}, or a duration from ${min} to ${max}, such as ${example}`;
+  return durationOrWord(word, min, max, allowed).default(null).meta(facts(allowed, word));
+}
+
+function durationOrWord(word: string, min: string, max: string, allowed: string) {
+  return z.string({ error: allowed }).transform((value, context) => {
+    if (value === word) return null;
+    const parsed = parseDurationMs(value);
+    if (parsed !== undefined && parsed >= parseDurationMs(min)! && parsed <= parseDurationMs(max)!) return parsed;
+    context.addIssue({ code: "custom", message: allowed });
+    return z.NEVER;
+  });
 }
 
 function size(byDefault: string, min: string, max: string) {

@@ -1,6 +1,6 @@
 // Durations and sizes as people write them, in base units.
 
-const MILLISECONDS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+const MILLISECONDS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 const BYTES: Readonly<Record<string, number>> = {
   b: 1,
   kb: 1000,
@@ -11,7 +11,7 @@ const BYTES: Readonly<Record<string, number>> = {
   gib: 1024 ** 3,
 };
 
-/** Milliseconds of `250ms`, `10s`, `1.5m`, `1h`; undefined for anything else. */
+/** Milliseconds of `250ms`, `10s`, `1.5m`, `1h`, `30d`; undefined for anything else. */
 export function parseDurationMs(text: string): number | undefined {
   return parseQuantity(text, MILLISECONDS);
 }

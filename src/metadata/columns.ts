@@ -60,6 +60,8 @@ export const metadataColumns: Readonly<Record<string, readonly string[]>> = {
     "copied_lsn",
     "retries",
     "retry_at",
+    "base_lsn",
+    "compacted_at",
   ],
   table_versions: ["group_name", "table_id", "schema_version", "columns", "created_at"],
   copy_ranges: [
@@ -98,5 +100,7 @@ export const metadataColumns: Readonly<Record<string, readonly string[]>> = {
     "checksum",
     "created_at",
   ],
+  compactions: ["compaction_id", "group_name", "table_id", "generation", "host", "pid", "started_at", "lease_until"],
+  retired_files: ["group_name", "path", "size_bytes", "retired_at"],
   events: ["event_id", "group_name", "at", "severity", "code", "subject", "message"],
 };

@@ -108,7 +108,10 @@ interface LockedTable {
 // The exclusive lock keeps others from registering a group between the last look and the end of the schema.
 // Children first, so that deleting needs no cascade and a missing table does not matter.
 async function lockTables(db: Queryable): Promise<LockedTable[]> {
-  const order = ["groups", "streams", "tables", "copy_ranges", "workers", "files", "table_versions", "events"];
+  const order = [
+    ...["groups", "streams", "tables", "copy_ranges", "compactions", "workers", "files", "retired_files"],
+    ...["table_versions", "events"],
+  ];
   const there = await rows<LockedTable>(
     db,
     `select c.relname as table, (select a.attname from pg_attribute a where a.attrelid = c.oid

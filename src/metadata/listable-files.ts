@@ -3,7 +3,7 @@
 import { type Queryable, row, rows, transaction } from "./queryable.ts";
 
 export interface Listable {
-  /** Of the given paths, those in the manifest. */
+  /** Of the given paths, those in the manifest and those that were until a while ago: readers may still be at them. */
   readonly listed: ReadonlySet<string>;
   /** The newest epoch of each stream: only files written under it (or one still to come) can be listed. */
   readonly epochs: ReadonlyMap<number, bigint>;
@@ -13,6 +13,8 @@ export interface Listable {
     readonly table: string;
     readonly rangeNumber: number;
   }[];
+  /** Those that go on, whose files can be listed; others' never. */
+  readonly compactions: ReadonlySet<bigint>;
   /** Files from before it are not this group's doing: `drop` leaves files, and a group of that name may begin anew. */
   readonly groupCreatedAt: Date;
 }
@@ -37,7 +39,8 @@ export async function readListable(
       if (!known) return undefined;
       const listed = await rows<{ path: string }>(
         snapshot,
-        "select path from _pg_flo.files where group_name = $1 and path = any($2)",
+        `select path from _pg_flo.files where group_name = $1 and path = any($2)
+         union all select path from _pg_flo.retired_files where group_name = $1 and path = any($2)`,
         [group, paths],
       );
       const streams = await rows<{ stream: number; epoch: string }>(
@@ -52,7 +55,13 @@ export async function readListable(
          where r.group_name = $1 and r.state = 'running'`,
         [group],
       );
+      const compactions = await rows<{ id: string }>(
+        snapshot,
+        "select compaction_id as id from _pg_flo.compactions where group_name = $1",
+        [group],
+      );
       return {
+        compactions: new Set(compactions.map(({ id }) => BigInt(id))),
         listed: new Set(listed.map(({ path }) => path)),
         epochs: new Map(streams.map(({ stream, epoch }) => [stream, BigInt(epoch)])),
         runningRanges,

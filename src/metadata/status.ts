@@ -67,28 +67,31 @@ export interface Manifest {
 /**
  * What readers need to show the tables' state: copy rows, then the stream's. Removed and failed tables are in it with
  * the files that they have; a table that is still copied has only part of its rows (see `Table.state`).
- * GROUP_MISSING: no such group.
+ * `tableId`: only this one. GROUP_MISSING: no such group.
  */
-export async function readManifest(db: Queryable, group: string): Promise<Manifest> {
+export async function readManifest(db: Queryable, group: string, tableId?: number): Promise<Manifest> {
   return transaction(
     db,
     async (snapshot) => {
-      const known = await row<{ storage_url: string }>(
+      const made = await row<{ storage_url: string }>(
         snapshot,
         "select storage_url from _pg_flo.groups where name = $1",
         [group],
       );
-      if (!known) throw new PgFloError("GROUP_MISSING", `group ${group}, not known to the metadata database, 0 rows`);
+      if (!made) throw new PgFloError("GROUP_MISSING", `group ${group}, not known to the metadata database, 0 rows`);
       const positions = new Map((await readStreams(snapshot, group)).map((each) => [each.stream, each.position]));
       const versions = await readVersions(snapshot, group);
-      const files = await readFiles(snapshot, group);
-      const tables = (await readTables(snapshot, group)).map((table) => ({
+      const known = (await readTables(snapshot, group)).filter(
+        (table) => tableId === undefined || table.tableId === tableId,
+      );
+      const files = await readFiles(snapshot, group, tableId === undefined ? undefined : known[0]);
+      const tables = known.map((table) => ({
         table,
         versions: versions.get(table.tableId) ?? new Map(),
         position: table.stream === null ? null : (positions.get(table.stream) ?? null),
         files: files.get(nameKey(table.schema, table.name)) ?? [],
       }));
-      return { group, storageUrl: known.storage_url, tables };
+      return { group, storageUrl: made.storage_url, tables };
     },
     { isolation: "snapshot" },
   );
@@ -133,13 +136,14 @@ interface FileRow {
   readonly created_at: Date;
 }
 
-async function readFiles(db: Queryable, group: string): Promise<Map<string, ManifestFile[]>> {
+async function readFiles(db: Queryable, group: string, only?: Table): Promise<Map<string, ManifestFile[]>> {
   const found = await rows<FileRow>(
     db,
     `select schema_name, table_name, file_id, kind, stream, batch_id, path, schema_version, row_count, size_bytes,
        lsn_start, lsn_end, checksum, created_at
-     from _pg_flo.files where group_name = $1 order by schema_name, table_name, kind, lsn_start, file_id`,
-    [group],
+     from _pg_flo.files where group_name = $1 and ($2::text is null or (schema_name = $2 and table_name = $3))
+     order by schema_name, table_name, kind, lsn_start, file_id`,
+    [group, only?.schema ?? null, only?.name ?? null],
   );
   const byTable = new Map<string, ManifestFile[]>();
   for (const file of found) {

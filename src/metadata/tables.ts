@@ -58,6 +58,8 @@ export interface Table {
   readonly fileBytes: number;
   /** When a failed table is tried again by itself; null for others. */
   readonly retryAt: Date | null;
+  /** The copy files hold the changes up to here, and no state before it is known. Null: they are the source's copy. */
+  readonly baseLsn: Lsn | null;
 }
 
 /** A row of _pg_flo.tables as `tableColumns` selects it. */
@@ -88,6 +90,7 @@ export interface TableRow {
   readonly file_count: string;
   readonly file_bytes: string;
   readonly retry_at: Date | null;
+  readonly base_lsn: string | null;
   readonly columns: readonly TableColumn[];
 }
 
@@ -247,7 +250,8 @@ export async function beginAnew(
        order by table_id for no key update)
      update _pg_flo.tables t set state = $4, generation = t.generation + 1, cut_lsn = null, copied_lsn = null,
        error = null, ranges_total = null, ranges_done = 0, copy_rows = 0, copy_bytes = 0, change_operations = 0,
-       change_rows = 0, change_files = 0, inexact_values = 0, inexact_columns = '{}', file_count = 0, file_bytes = 0, updated_at = now()
+       change_rows = 0, change_files = 0, inexact_values = 0, inexact_columns = '{}', file_count = 0, file_bytes = 0,
+       base_lsn = null, compacted_at = null, updated_at = now()
      from chosen where t.table_id = chosen.table_id returning t.table_id`,
     [group, tableIds, legalFrom(event), "pending" satisfies TableState],
   );
@@ -293,5 +297,6 @@ export function toTable(found: TableRow): Table {
     fileCount: Number(found.file_count),
     fileBytes: Number(found.file_bytes),
     retryAt: found.state === "error" ? found.retry_at : null,
+    baseLsn: found.base_lsn === null ? null : lsn(BigInt(found.base_lsn)),
   };
 }

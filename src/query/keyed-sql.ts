@@ -19,9 +19,9 @@ import { unchangedCtes } from "./unchanged-sql.ts";
  * `live` (the images that stand at the end, not completed yet).
  */
 export function keyedSql(parts: StateParts, identity: readonly ShownColumn[]): StateBody {
-  const { table, columns, at, unchanged, show } = parts;
-  const copied = scanSql({ table, columns, kind: "copy", at, show, extras: copyExtras(identity) });
-  const events = scanSql({ table, columns, kind: "stream", at, show, extras: eventExtras(identity, unchanged) });
+  const { table, columns, at, unchanged, show, places } = parts;
+  const copied = scanSql({ table, columns, kind: "copy", at, show, places, extras: copyExtras(identity) });
+  const events = scanSql({ table, columns, kind: "stream", at, show, places, extras: eventExtras(identity, unchanged) });
   const completed = unchanged.length > 0;
   const ctes = [
     `copied AS NOT MATERIALIZED (${copied})`,

@@ -28,6 +28,7 @@ export async function manifestTables(manifest: Manifest, options: ManifestTables
     name: entry.table.name,
     identity: identityOf(entry),
     cutLsn: entry.table.cutLsn,
+    baseLsn: entry.table.baseLsn,
     position: entry.position,
     versions: versionsOf(entry).map(([version, columns]) => mirrorVersion(entry, version, columns, known)),
     files: entry.files.map(({ kind, path, schemaVersion, lsnStart, lsnEnd }) => ({

@@ -42,6 +42,8 @@ export interface MirrorTable {
   readonly identity: MirrorIdentity;
   /** Changes committed before it are in the copy already. null: all changes count. */
   readonly cutLsn: bigint | null;
+  /** The copy has the changes up to here, and nothing before is known. null or absent: it is the source's copy. */
+  readonly baseLsn?: bigint | null;
   /** The stream's position: nothing after it counts. null: no limit. */
   readonly position: bigint | null;
   readonly versions: readonly MirrorVersion[];

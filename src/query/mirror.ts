@@ -69,6 +69,7 @@ export async function openMirror(tables: readonly MirrorTable[], options: Mirror
   const waiting = new Set(views);
   const readySql = async (sql: string) => {
     for (const view of [...waiting].filter((one) => isNamed(one, sql))) {
+      refuseOlderThanHistory(view.table, options.at);
       await options.fetch?.(readFiles(view, options.at));
       await createViews(connection, view, options.at);
       waiting.delete(view);
@@ -183,11 +184,22 @@ function isNamed(view: ViewNames, sql: string): boolean {
   });
 }
 
+/** Before the base the changes are not there any more: what would be shown is another state. */
+function refuseOlderThanHistory({ schema, name, baseLsn = null }: MirrorTable, at: bigint | undefined): void {
+  if (at === undefined || baseLsn === null || at >= baseLsn) return;
+  const begin = formatLsn(lsn(baseLsn));
+  throw new PgFloError(
+    "QUERY_FAILED",
+    `${schema}.${name}, state at ${formatLsn(lsn(at))}, its history begins at ${begin}: what is older was folded`,
+    { fix: `ask for ${begin} or later; how much is kept is set by history` },
+  );
+}
+
 function positionNotices(tables: readonly MirrorTable[], at: bigint | undefined): string[] {
   if (at === undefined) return [];
   const asked = formatLsn(lsn(at));
   return tables.flatMap(({ schema, name, cutLsn, position }) => {
-    if (cutLsn !== null && at < cutLsn) {
+    if (cutLsn !== null && at < cutLsn - 1n) {
       return [
         `${schema}.${name}: its copy was made at ${formatLsn(lsn(cutLsn))}, its state at ${asked} is not known; the copy is shown`,
       ];

@@ -13,11 +13,11 @@ import {
 } from "./scan-sql.ts";
 
 export function multisetSql(parts: StateParts): StateBody {
-  const { table, columns, at, unchanged, show } = parts;
+  const { table, columns, at, unchanged, show, places } = parts;
   const full = table.identity.kind === "full";
   const extras = full ? comparedExtras(new Set(unchanged.map((column) => column.index)), show) : orderExtras;
-  const copied = scanSql({ table, columns, kind: "copy", at, show, extras: full ? copyExtras : () => ({}) });
-  const events = scanSql({ table, columns, kind: "stream", at, show, extras });
+  const copied = scanSql({ table, columns, kind: "copy", at, show, places, extras: full ? copyExtras : () => ({}) });
+  const events = scanSql({ table, columns, kind: "stream", at, show, places, extras });
   const own = columns.map(({ index }) => {
     const filled = full && unchanged.some((column) => column.index === index);
     return filled ? `image_c${index} AS c${index}` : `c${index}`;

@@ -17,7 +17,12 @@ export interface StateParts {
   readonly at: bigint | undefined;
   readonly unchanged: readonly ShownColumn[];
   readonly show?: ShowColumn;
+  /** Then every row has `_pg_flo_place`, where it is (state-places.ts). */
+  readonly places?: FilePlaces;
 }
+
+/** Numbers of files, by path. */
+export type FilePlaces = ReadonlyMap<string, number>;
 
 /** `ctes` begins with WITH; `rows` is a SELECT that has the columns c0 … cn. */
 export interface StateBody {
@@ -67,6 +72,7 @@ export interface Scan {
   readonly at: bigint | undefined;
   readonly extras: ScanExtras;
   readonly show?: ShowColumn | undefined;
+  readonly places?: FilePlaces | undefined;
 }
 
 /** A SELECT of c0 … cn and the extras, one branch for each schema version; empty but typed when there is no file. */
@@ -111,24 +117,41 @@ export function exactTexts(texts: readonly string[]): string {
 }
 
 function branchSql(scan: Scan, version: MirrorVersion, paths: readonly string[]): string {
+  const place = scan.places && placeSql(scan.places, paths);
   const columns = scan.columns.map((column) => scannedColumn(column, version));
   const extras = Object.entries(scan.extras(columns)).map(([name, sql]) => `${sql} AS ${name}`);
   const values = columns.map((column) => `${(scan.show?.(column) ?? column).value} AS c${column.index}`);
   const where = scan.kind === "stream" ? ` WHERE ${lsnRange(scan.table, scan.at)}` : "";
-  return `SELECT ${[...values, ...extras].join(", ")} FROM (${sourceSql(scan.kind, version, paths)})${where}`;
+  return `SELECT ${[...values, ...extras].join(", ")} FROM (${sourceSql(scan.kind, version, paths, place)})${where}`;
+}
+
+/** The number of a file and of a row in it; odd ones are left for the row's `_old_` values: a BIGINT below 2^53. */
+function placeSql(places: FilePlaces, paths: readonly string[]): string {
+  if (paths.length === 0) return "NULL::BIGINT";
+  const first = places.get(paths[0]!)!;
+  if (paths.some((path, index) => places.get(path) !== first + index))
+    throw new Error("files are not numbered in order");
+  return `(${first} + file_index)::BIGINT * 4294967296 + file_row_number * 2`;
 }
 
 /** The typed empty row set gives columns that no file of this version has (`_old_` before there was a key, a generated one). */
-function sourceSql(kind: "copy" | "stream", version: MirrorVersion, paths: readonly string[]): string {
+function sourceSql(
+  kind: "copy" | "stream",
+  version: MirrorVersion,
+  paths: readonly string[],
+  place: string | undefined,
+): string {
   const own = version.columns.map((column) => [column.fileName, column.duckdbType] as const);
   const old = own.map(([name, type]) => [`_old_${name}`, type] as const);
   const extra = kind === "copy" ? [["_pg_flo_exact", "VARCHAR"] as const] : [...Object.entries(streamColumns), ...old];
   const typed = (list: readonly (readonly [string, string])[]) =>
     `SELECT ${list.map(([name, type]) => `NULL::${type} AS ${quoteName(name)}`).join(", ")} WHERE false`;
-  if (paths.length === 0) return typed([...own, ...extra]);
+  const numbered = place === undefined ? [] : [["_pg_flo_place", "BIGINT"] as const];
+  if (paths.length === 0) return typed([...own, ...extra, ...numbered]);
   // The commit time's type is the file's: as DuckDB takes the wider of two, it must not be named here.
   const stand = [...own, ...extra].filter(([name]) => name !== "_pg_flo_timestamp");
-  return `SELECT * FROM ${readParquetSql(paths)} UNION ALL BY NAME ${typed(stand)}`;
+  const all = place === undefined ? "*" : `*, ${place} AS _pg_flo_place`;
+  return `SELECT ${all} FROM ${readParquetSql(paths)} UNION ALL BY NAME ${typed(stand)}`;
 }
 
 function scannedColumn(column: ShownColumn, version: MirrorVersion): ScannedColumn {

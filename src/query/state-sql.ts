@@ -34,9 +34,15 @@ export function stateRows(
     return { ctes: "", rows: scanSql({ table, columns, kind: "copy", at, show, extras: () => ({}) }) };
   }
   const identity = identityColumns(table, columns);
-  const unchanged = columns.filter((column) => !identity.includes(column) && isToasted(column, table));
+  const unchanged = unchangedColumns(table, columns);
   const parts = { table, columns, at, unchanged, ...(show && { show }) };
   return identity.length === 0 ? multisetSql(parts) : keyedSql(parts, identity);
+}
+
+/** The columns whose value the log may not carry. */
+export function unchangedColumns(table: MirrorTable, columns: readonly ShownColumn[]): readonly ShownColumn[] {
+  const identity = identityColumns(table, columns);
+  return columns.filter((column) => !identity.includes(column) && isToasted(column, table));
 }
 
 /** Values of fixed width are never TOASTed (https://www.postgresql.org/docs/current/storage-toast.html), so always in the log. */

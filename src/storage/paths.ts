@@ -28,16 +28,35 @@ export function streamFilePath(
   return `${folder}/${encodeName(batch)}-${fileNumber(number)}.parquet`;
 }
 
+/** Of a file that holds the rows of others: in the folder of the first of them, `c<compaction>-<number>.parquet`. */
+export function mergedFilePath(first: string, compaction: bigint, number: number): string {
+  return `${first.slice(0, first.lastIndexOf("/"))}/${compactedName(compaction, number)}`;
+}
+
+/** Of a copy file that a table's state was folded into. */
+export function baseFilePath(group: string, schema: string, table: string, compaction: bigint, number: number): string {
+  return `${group}/${tableFolder(schema, table)}/copy/${compactedName(compaction, number)}`;
+}
+
+function compactedName(compaction: bigint, number: number): string {
+  return `c${compaction}-${fileNumber(number)}.parquet`;
+}
+
 /** What a path says that was made here. */
 export type FilePath =
   | { readonly kind: "copy"; readonly folder: string; readonly rangeNumber: number }
-  | { readonly kind: "stream"; readonly folder: string; readonly stream: number; readonly epoch: bigint };
+  | { readonly kind: "stream"; readonly folder: string; readonly stream: number; readonly epoch: bigint }
+  | { readonly kind: "compacted"; readonly folder: string; readonly compaction: bigint };
 
 /** Undefined for a path that was not made here: somebody else's file. `folder` is `tableFolder`'s. */
 export function parseFilePath(path: string): FilePath | undefined {
   const [, folder = "", kind, ...rest] = path.split("/");
   const name = rest.at(-1) ?? "";
   if (!folder.includes(".")) return undefined;
+  const compaction = /^c(\d+)-\d{6,}\.parquet$/.exec(name)?.[1];
+  if (compaction !== undefined && rest.length === (kind === "copy" ? 1 : kind === "stream" ? 5 : 0)) {
+    return { kind: "compacted", folder, compaction: BigInt(compaction) };
+  }
   if (kind === "copy" && rest.length === 1) {
     const rangeNumber = /^(\d{6,})-[^/]+\.parquet$/.exec(name)?.[1];
     return rangeNumber === undefined ? undefined : { kind, folder, rangeNumber: Number(rangeNumber) };

@@ -44,8 +44,13 @@ export class TableFile {
   }
 
   /** Writes the rest and the footer and makes the file durable. */
-  async finish(facts: TableFileFacts): Promise<TableFileResult> {
-    await this.writer.finish(footerKeyValues(facts, this.writer.columns));
+  finish(facts: TableFileFacts): Promise<TableFileResult> {
+    return this.finishAs(footerKeyValues(facts, this.writer.columns));
+  }
+
+  /** The same with a footer that is made of other files'. */
+  async finishAs(keyValues: ReadonlyMap<string, string>): Promise<TableFileResult> {
+    await this.writer.finish(keyValues);
     const stored = await (await this.#open()).finish();
     return { ...stored, rowCount: this.writer.rowCount };
   }

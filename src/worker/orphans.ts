@@ -3,6 +3,7 @@
 import { systemClock } from "../base/clock.ts";
 import { PgFloError } from "../base/errors.ts";
 import { errorFacts, type Log } from "../base/log.ts";
+import { removeRetired } from "../compact/retired.ts";
 import { type Listable, readListable } from "../metadata/listable-files.ts";
 import type { Queryable } from "../metadata/queryable.ts";
 import { inParallel } from "../storage/lanes.ts";
@@ -56,8 +57,12 @@ export async function removeOrphans(orphans: readonly Orphan[]): Promise<number>
   return orphans.length;
 }
 
-/** A worker's own sweeps, now and then, until the signal. One that fails is told and tried again at its next time. */
-export async function sweepOrphans(search: Omit<OrphanSearch, "olderThanMs">, log: Log, signal: AbortSignal) {
+/** A worker's own sweeps, now and then, until the signal, and of files that left the manifest `graceMs` ago. One that fails is told and tried again at its next time. */
+export async function sweepOrphans(
+  search: Omit<OrphanSearch, "olderThanMs"> & { readonly graceMs: number },
+  log: Log,
+  signal: AbortSignal,
+) {
   const { random } = systemClock;
   for (let waitMs = FIRST_SWEEP_MS * (0.5 + random()); ; waitMs = SWEEP_INTERVAL_MS * (0.5 + random())) {
     await systemClock.sleep(waitMs, signal).catch(() => {}); // an abort ends the loop
@@ -67,6 +72,8 @@ export async function sweepOrphans(search: Omit<OrphanSearch, "olderThanMs">, lo
       for await (const orphan of findOrphans({ ...search, olderThanMs: ORPHAN_AGE_MS })) orphans.push(orphan);
       const files = await removeOrphans(orphans);
       if (files > 0) log.info("removed files that a crash had left", { files });
+      const retired = await removeRetired(search);
+      if (retired > 0) log.info("removed files that others took the place of", { files: retired });
     } catch (error) {
       if (!(error instanceof PgFloError)) throw error;
       log.warn("files that a crash left could not be removed", errorFacts(error));
@@ -96,6 +103,7 @@ async function* orphansOf({ db, storage, group }: OrphanSearch, entries: readonl
 function isOrphan({ path, modifiedAt }: StoredEntry, listable: Listable, running: ReadonlySet<string>): boolean {
   const file = parseFilePath(path);
   if (!file || listable.listed.has(path) || modifiedAt < listable.groupCreatedAt) return false;
+  if (file.kind === "compacted") return !listable.compactions.has(file.compaction);
   if (file.kind === "copy") return !running.has(rangeKey(file.folder, file.rangeNumber));
   // A stream that the metadata do not know may be about to be made.
   const epoch = listable.epochs.get(file.stream);

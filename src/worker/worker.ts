@@ -25,6 +25,7 @@ import type { WalBudget } from "../postgres/wal-budget.ts";
 import { openStorage } from "../storage/open.ts";
 import type { Storage } from "../storage/storage.ts";
 import { removeLeftSpillFiles } from "../stream/spill-file.ts";
+import { compactRegularly } from "./compact-service.ts";
 import { type CopyFigures, CopyService } from "./copy-service.ts";
 import { binaryPossible, type Discovery, discover, refuseFindings, register, STREAM } from "./discovery.ts";
 import { joinGroup, keepLeases } from "./membership.ts";
@@ -244,7 +245,8 @@ async function runServices(
     keepLogMoving(config, stream, inner),
     watchTypes(options, discovery, onTableChanged, inner),
     watchWal(options, () => [slotName(config.group, STREAM)], budgets, inner),
-    sweepOrphans({ db, storage, group: config.group }, log, inner),
+    sweepOrphans({ db, storage, group: config.group, graceMs: config.compact.graceMs }, log, inner),
+    compactRegularly({ config, db, log }, inner),
     ...(options.start.mark === null
       ? []
       : [waitUntilCaughtUp(options, stream, copy, copied, inner).then(() => end.abort())]),

@@ -23,7 +23,7 @@ interface Scene {
 /** Brings a worker to the failpoint; afterwards it is started again, unless it gives "compared". */
 type Play = (scene: Scene) => Promise<unknown>;
 
-const stages = ["fresh", "stream", "later", "spill", "drop"] as const;
+const stages = ["fresh", "stream", "later", "spill", "compact", "drop"] as const;
 type Stage = (typeof stages)[number];
 
 interface Part {
@@ -180,6 +180,27 @@ const dropped: Play = async ({ run, name, nth, database }) => {
   assert.deepEqual(await readdir(run.root), []);
 };
 
+/** Several batches, whose files are merged; what a killed process held is taken over at once. */
+const merged: Play = async ({ run, client, name }) => {
+  for (let batches = 0; batches < 3; batches++) {
+    await write(client, step++);
+    await run.restart();
+  }
+  await run.killedAt(name, { args: ["compact"] });
+  assert.equal((await run.run(["compact"])).code, 0);
+};
+
+/** All changes so far are older than the history. */
+const folded: Play = async ({ run, client, name }) => {
+  await write(client, step++);
+  await run.restart();
+  await client.query("update _pg_flo.files set created_at = created_at - interval '1 day'");
+  await run.configure({ more: ["history: 1h", "compact: { grace: 0s }"] });
+  await run.killedAt(name, { args: ["compact"] });
+  assert.equal((await run.run(["compact"])).code, 0);
+  await run.configure({ more: [] });
+};
+
 const droppedByForce: Play = async ({ run, name, database }) => {
   await write(database.client, step++);
   await run.killedAt(name, { args: ["drop", "--yes", "--files", "--force"] });
@@ -206,6 +227,7 @@ const fresh = (nth = 1): Part => ({ stage: "fresh", play: atOnce, nth });
 const streamed = (nth = 1): Part => ({ stage: "stream", play: afterChanges, nth });
 const later = (nth = 1): Part => ({ stage: "later", play: withNewTable, nth });
 const spilled = (nth = 1): Part => ({ stage: "spill", play: large, nth });
+const compacts = (play: Play): Part => ({ stage: "compact", play });
 const drops = (play: Play = dropped, nth = 1): Part => ({ stage: "drop", play, nth });
 
 const parts: Readonly<Record<Failpoint, Part>> = {
@@ -282,6 +304,12 @@ const parts: Readonly<Record<Failpoint, Part>> = {
   "lease.renewed": streamed(),
   "worker.releasing": streamed(),
   "worker.released": streamed(),
+  "compact.claimed": compacts(merged),
+  "compact.file-durable": compacts(merged),
+  "compact.in-commit": compacts(folded),
+  "compact.after-commit": compacts(merged),
+  "compact.folded": compacts(folded),
+  "compact.retired-removed": compacts(folded),
   "drop.metadata-first": drops(droppedByForce),
   "drop.in-metadata": drops(),
   "drop.slot-dropped": drops(),

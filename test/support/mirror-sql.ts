@@ -105,6 +105,14 @@ async function rowsOf(duckdb: DuckDBConnection, sql: string): Promise<Record<str
   }
 }
 
+async function readCut({ metadata, group }: Reader, schema: string, name: string): Promise<bigint> {
+  const { rows } = await metadata.query(
+    "select cut_lsn from _pg_flo.tables where group_name = $1 and schema_name = $2 and table_name = $3",
+    [group, schema, name],
+  );
+  return BigInt(rows[0].cut_lsn);
+}
+
 /** The mirrored columns in order, by the newest definition that the metadata knows. */
 async function readColumns({ metadata, group }: Reader, schema: string, name: string): Promise<Column[]> {
   const { rows } = await metadata.query(
@@ -148,9 +156,13 @@ async function makeState(reader: Reader, table: TableName, target: string, posit
     await rowsOf(duckdb, `CREATE TABLE ${target} AS SELECT ${all} FROM ${read(copies)}`);
     return true;
   }
-  const until = position === undefined ? "" : ` WHERE _pg_flo_lsn <= ${position}`;
+  const until = position === undefined ? "" : ` AND _pg_flo_lsn <= ${position}`;
+  const cut = ` WHERE _pg_flo_lsn >= ${await readCut(reader, schema, table.name)}`;
   await duckdb.run("DROP TABLE IF EXISTS changes; DROP TABLE IF EXISTS copied");
-  await rowsOf(duckdb, `CREATE TABLE changes AS SELECT *, row_number() OVER () AS rid FROM ${read(streams)}${until}`);
+  await rowsOf(
+    duckdb,
+    `CREATE TABLE changes AS SELECT *, row_number() OVER () AS rid FROM ${read(streams)}${cut}${until}`,
+  );
   const from = copies.length > 0 ? read(copies) : "changes WHERE false";
   await rowsOf(duckdb, `CREATE TABLE copied AS SELECT ${all} FROM ${from}`);
   const [truncated] = await rowsOf(
