@@ -64,6 +64,18 @@ test("large files, other schema versions, and batches that are not all small end
   assert.deepEqual(paths(mergeRuns([stream(1), ...mixed, stream(3)], limits)), []);
 });
 
+test("what completes a resumed copy is not merged, and no base is before it", () => {
+  const completing = stream(3, { fileId: 99, path: "completing", lsnStart: lsn(207n), lsnEnd: lsn(207n) });
+  assert.deepEqual(paths(mergeRuns([stream(1), stream(2), completing, stream(3)], limits)), ["s1 s2 s3"]);
+  const old = { createdAt: new Date(NOW.getTime() - DAY_MS) };
+  const plan = (at: bigint) => {
+    const late = { ...completing, lsnStart: lsn(at), lsnEnd: lsn(at) };
+    return foldPlan([stream(1, old), stream(2, old), late, stream(3)], NOW)?.files.map(({ path }) => path);
+  };
+  assert.deepEqual(plan(207n), ["s1", "completing", "s2"]);
+  assert.equal(plan(255n), undefined);
+});
+
 test("copy files are merged whatever lies between them, never with stream files", () => {
   const copies = [copy(1), copy(2, { sizeBytes: 500 }), copy(3), copy(4, { schemaVersion: 2 })];
   assert.deepEqual(paths(mergeRuns([...copies, stream(5), stream(6)], limits)), ["c1 c3", "s5 s6"]);

@@ -24,7 +24,7 @@ export function mergeLimits(fileBytes: number, filesMin: number): MergeLimits {
  */
 export function mergeRuns(files: readonly ManifestFile[], limits: MergeLimits): ManifestFile[][] {
   const copies = files.filter(({ kind }) => kind === "copy").sort((a, b) => a.fileId - b.fileId);
-  const changes = files.filter(({ kind }) => kind === "stream").sort(byLsn);
+  const changes = files.filter((file) => file.kind === "stream" && !completesCopy(file)).sort(byLsn);
   const batches = [...Map.groupBy(changes, ({ batchId }) => batchId!)]
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([, batch]) => batch);
@@ -38,6 +38,11 @@ export function mergeRuns(files: readonly ManifestFile[], limits: MergeLimits): 
     ),
     ...runsOf(batches, limits),
   ];
+}
+
+/** Rows that were read again when a resumed copy was complete: their transaction is one that no commit record can have. */
+function completesCopy({ kind, lsnStart, lsnEnd }: ManifestFile): boolean {
+  return kind === "stream" && lsnStart === lsnEnd && lsnStart % 8n === 7n;
 }
 
 /** `units` are in order and not to be divided. */
@@ -90,17 +95,19 @@ export interface FoldPlan {
 
 /**
  * Up to where everything is older than `before` (by when it was listed, which is after its commit); null when there is
- * nothing to fold. Copies under several snapshots are right from the last one on, so a base is never before it.
+ * nothing to fold. Copies under several snapshots are right from the last one on and with what completes them, so a base
+ * is never before that.
  */
 export function foldPlan(files: readonly ManifestFile[], before: Date): FoldPlan | null {
   const copies = files.filter(({ kind }) => kind === "copy");
   const changes = files.filter(({ kind }) => kind === "stream").sort(byLsn);
   let base: Lsn | null = null;
-  for (const [, batch] of [...Map.groupBy(changes, ({ batchId }) => batchId!)].sort(([a], [b]) => (a < b ? -1 : 1))) {
+  const batches = changes.filter((file) => !completesCopy(file));
+  for (const [, batch] of [...Map.groupBy(batches, ({ batchId }) => batchId!)].sort(([a], [b]) => (a < b ? -1 : 1))) {
     if (batch.some(({ createdAt }) => createdAt >= before)) break;
     for (const { lsnEnd } of batch) if (base === null || lsnEnd > base) base = lsnEnd;
   }
-  if (base === null || copies.some(({ lsnEnd }) => lsnEnd > base)) return null;
+  if (base === null || [...copies, ...changes.filter(completesCopy)].some(({ lsnEnd }) => lsnEnd > base)) return null;
   const counting = changes.filter(({ lsnStart }) => lsnStart <= base);
   return { base, files: [...copies, ...counting], spanning: counting.filter(({ lsnEnd }) => lsnEnd > base) };
 }
