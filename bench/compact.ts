@@ -8,7 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { spawnCli } from "../test/support/cli.ts";
 import { startPostgres, type TestDatabase } from "../test/support/postgres.ts";
-import { measure, median, megabytes, seconds } from "./support/measured-process.ts";
+import { type Measured, measure, median, megabytes, seconds } from "./support/measured-process.ts";
 import { buildPackage } from "./support/package.ts";
 import { benchTables, fillStatements } from "./support/tables.ts";
 
@@ -63,15 +63,11 @@ async function report(what: string): Promise<void> {
   const { rows } = await database.client.query(
     "select count(*)::int as files, sum(size_bytes)::float8 as bytes from _pg_flo.files",
   );
-  const times: number[] = [];
-  let answer = "";
-  for (let n = 0; n < runs; n++) {
-    const measured = await run("query", QUERY, "--json");
-    times.push(measured.wallMs);
-    answer = measured.stdout.trim();
-  }
+  const times: Measured[] = [];
+  for (let n = 0; n < runs; n++) times.push(await run("query", QUERY, "--json"));
+  const { wallMs, stdout } = median(times);
   const { files, bytes } = rows[0];
-  console.log(`${what}: ${files} files, ${megabytes(bytes)}, query ${seconds(median(times))}, answer ${answer}`);
+  console.log(`${what}: ${files} files, ${megabytes(bytes)}, query ${seconds(wallMs)}, answer ${stdout.trim()}`);
 }
 
 try {

@@ -12,6 +12,7 @@ import type { Queryable } from "../metadata/queryable.ts";
 import { readManifest } from "../metadata/status.ts";
 import { readTables, type Table } from "../metadata/tables.ts";
 import { openStorage } from "../storage/open.ts";
+import { removeLeftSpillFiles } from "../stream/spill-file.ts";
 import { compactOptions } from "../worker/compact-options.ts";
 import type { Invocation, Register } from "./context.ts";
 import { withConfig } from "./context.ts";
@@ -47,6 +48,7 @@ async function runCompact(invocation: CompactInvocation): Promise<void> {
         { fix: "name the storage that the group was made with" },
       );
     }
+    await removeLeftSpillFiles(config.stream.spillFolder);
     const tables = await selectTables(db, config, args[0] as readonly string[]);
     const optionsOf = (table: Table) => compactOptions({ config, db, storage, log, table, everything: true });
     const results: TableCompaction[] = [];

@@ -134,6 +134,12 @@ async function fold(work: Work, manifest: Manifest, entry: ManifestTable): Promi
   const { schema, name } = entry.table;
   const pathOf = () => baseFilePath(options.group, schema, name, compaction.id, work.nextNumber());
   const folded = await foldTable({ ...options, manifest, entry, plan, pathOf, signal });
+  if (folded === null) {
+    options.log.warn("the table keeps its whole history: it has a column named file_index or file_row_number", {
+      table: `${schema}.${name}`,
+    });
+    return null;
+  }
   const { removed, added, base, kept } = folded;
   if (!(await exchange(work, { compaction, removed, added, fold: { base, kept } }))) return null;
   options.log.info("changes are folded into the copy", {

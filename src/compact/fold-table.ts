@@ -1,7 +1,7 @@
 // Folds a table's changes up to a position into new copy files: DuckDB finds by the rule of `query` which rows of which
 // files are the state there, and these are written as they are. No value is decoded, so none can change. Memory: DuckDB's
 // limit, above which it spills, and where the values lie that rows take from others.
-import { mkdtemp, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { PgFloError } from "../base/errors.ts";
 import type { Lsn } from "../base/lsn.ts";
@@ -16,6 +16,7 @@ import { manifestTables } from "../query/manifest-tables.ts";
 import { columnInVersion, type MirrorTable, type MirrorVersion, type ShownColumn } from "../query/mirror-table.ts";
 import { placeOf, type StatePlaces, statePlaces } from "../query/state-places.ts";
 import type { Storage } from "../storage/storage.ts";
+import { makeSpillFolder } from "../stream/spill-file.ts";
 import { BaseOutput, type MovedColumn, type PickedRows } from "./base-output.ts";
 import { type FoldInput, fetchInputs, readInput, sameLeaves } from "./fold-inputs.ts";
 import { MovedReader } from "./moved-reader.ts";
@@ -45,33 +46,46 @@ export interface Fold {
 
 const DUCKDB_SETTINGS = { threads: "1", memory_limit: "512MiB", preserve_insertion_order: "false" };
 
-/** The base's files are durable and in no manifest. A failure may leave some: they go by age. */
-export async function foldTable(options: FoldOptions): Promise<Fold> {
-  const { plan, entry, storage } = options;
-  const folder = await mkdtemp(join(options.temporaryFolder, `pg-flo-compact-${process.pid}-`));
+/**
+ * The base's files are durable and in no manifest. A failure may leave some: they go by age. Null: it has a column whose
+ * name DuckDB needs, so its rows cannot be found.
+ */
+export async function foldTable(options: FoldOptions): Promise<Fold | null> {
+  const { entry } = options;
+  const folder = await makeSpillFolder(options.temporaryFolder);
   try {
-    const manifest = { ...options.manifest, tables: [{ ...entry, files: plan.files }] };
-    const source = await fetchInputs(manifest, storage, options.storageConfig, folder);
-    const [table] = await manifestTables(manifest, { files: source, readTypes: async () => null });
-    const places = statePlaces(table!, plan.base);
-    if (places === null) {
-      throw new PgFloError(
-        "TABLE_FAILED",
-        `fold ${table!.schema}.${table!.name}, it has a column named as DuckDB's own`,
-        {
-          fix: "a table with a column file_index or file_row_number keeps its whole history: set history: forever for it",
-        },
-      );
-    }
-    const duckdb = await openDuckDB({ ...DUCKDB_SETTINGS, temp_directory: join(folder, "spill") });
-    try {
-      const inputs = await readInputs(plan, source, places);
-      return await new Folding(options, folder, duckdb.connection, table!, places, inputs).run();
-    } finally {
-      duckdb.close();
-    }
+    return await foldIn(folder, options);
+  } catch (error) {
+    if (error instanceof PgFloError || error === options.signal.reason) throw error;
+    throw foldError(entry, error);
   } finally {
     await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** DuckDB's messages may quote values: only what kind of error it is, and the system's code, is told. */
+function foldError({ table }: ManifestTable, error: unknown): PgFloError {
+  const kind = error instanceof Error ? /^[A-Z][A-Za-z ]* Error(?=:)/.exec(error.message)?.[0] : undefined;
+  const reason = (error as NodeJS.ErrnoException).code ?? kind ?? "unknown error";
+  return new PgFloError("TABLE_FAILED", `fold ${table.schema}.${table.name}, failed (${reason})`, {
+    fix: "look whether stream.spill_folder has room for it; nothing was changed",
+    cause: error,
+  });
+}
+
+async function foldIn(folder: string, options: FoldOptions): Promise<Fold | null> {
+  const { plan, entry, storage } = options;
+  const manifest = { ...options.manifest, tables: [{ ...entry, files: plan.files }] };
+  const source = await fetchInputs(manifest, storage, options.storageConfig, folder);
+  const [table] = await manifestTables(manifest, { files: source, readTypes: async () => null });
+  const places = statePlaces(table!, plan.base);
+  if (places === null) return null;
+  const duckdb = await openDuckDB({ ...DUCKDB_SETTINGS, temp_directory: join(folder, "spill") });
+  try {
+    const inputs = await readInputs(plan, source, places);
+    return await new Folding(options, folder, duckdb.connection, table!, places, inputs).run();
+  } finally {
+    duckdb.close();
   }
 }
 
