@@ -189,6 +189,33 @@ test("merged and folded while the stream writes, every past state within the his
   assert.equal((await worker.ended).code, 0);
 });
 
+test("workers compact by themselves beside the stream, also when they are killed", async () => {
+  await using database = await server.createDatabase();
+  const { client } = database;
+  await client.query(SCHEMA);
+  const more = ["lease: 2s", "history: 3s", "compact: { every: 1s, grace: 0s }"];
+  await using run = await makeRun({ source: database.config, stream: "{ flush_interval: 100ms }", more });
+  const { next } = seededRandom();
+  let step = 0;
+  for (const signal of ["SIGKILL", "SIGTERM"] as const) {
+    await using worker = run.start();
+    await worker.saw(/streaming/);
+    for (const until = step + 24; step < until; step++) {
+      await write(client, next, step);
+      if (step % 2 === 0) await caughtUp(client);
+    }
+    await worker.saw(/files are merged|changes are folded/);
+    worker.kill(signal);
+    const { code } = await worker.ended;
+    if (signal === "SIGTERM") assert.equal(code, 0);
+  }
+  await run.catchUp();
+  await assertEqual(client, run);
+  const { rows } = await client.query("select max(batch)::int as batches from _pg_flo.streams");
+  const files = await client.query("select count(*)::int as n from _pg_flo.files where table_name = 'keyed'");
+  assert.ok(files.rows[0].n < rows[0].batches, `${files.rows[0].n} files of ${rows[0].batches} batches`);
+});
+
 async function readAll(run: ReplicationRun, paths: readonly string[]): Promise<void> {
   const { access } = await import("node:fs/promises");
   for (const path of paths) await access(`${run.root}/${path}`);

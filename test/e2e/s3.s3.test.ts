@@ -74,6 +74,16 @@ test("workers killed in copy and stream leave a bucket that is equal, orphans go
   assert.deepEqual(new Set(await keysIn(prefix)), listed);
   await compare();
 
+  // Merged, then folded, and what others took the place of is gone.
+  await database.client.query("update _pg_flo.files set created_at = created_at - interval '1 day'");
+  for (const more of [[], ["history: 1h", "compact: { grace: 0s }"]]) {
+    await run.configure({ more });
+    const compacted = await run.run(["compact"]);
+    assert.equal(compacted.code, 0, compacted.stderr);
+    await compare();
+  }
+  assert.deepEqual(new Set(await keysIn(prefix)), await listedPaths(database));
+
   const query = await run.run(["query", "select count(*) as n from pgbench_history", "--json", "--cache", run.folder]);
   const { rows } = await database.client.query<{ n: string }>("select count(*) as n from pgbench_history");
   assert.deepEqual(JSON.parse(query.stdout), { n: Number(rows[0]!.n) });
