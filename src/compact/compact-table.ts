@@ -74,14 +74,12 @@ export async function compactTable(
       () => {}, // the next one, or the exchange, tells
     );
   }, leaseMs / 4);
-  let done = false;
   try {
-    const result = await compactClaimed(options, compaction, AbortSignal.any([signal, lost.signal]));
-    done = true;
-    return result;
+    return await compactClaimed(options, compaction, AbortSignal.any([signal, lost.signal]));
   } finally {
     clearInterval(renewal);
-    await releaseCompaction(db, compaction, done);
+    // What failed is tried again at its next time, not at once.
+    await releaseCompaction(db, compaction, !signal.aborted);
   }
 }
 

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { makeTestFolder } from "../../test/support/folder.ts";
 import { feed, lsnOf, message } from "../../test/support/stream-log.ts";
-import { Server, type Statement, statement, tables } from "../../test/support/stream-model.ts";
+import { type Row, Server, type Statement, statement, tables } from "../../test/support/stream-model.ts";
 import type { Lsn } from "../base/lsn.ts";
 import type { CompactedFile } from "../metadata/compactions.ts";
 import type { ManifestFile } from "../metadata/files.ts";
@@ -76,7 +76,7 @@ async function writeHistory(
   return written;
 }
 
-const rowText = ({ v, id, big, part }: Record<string, string | null>) => JSON.stringify([v, id, big, part]);
+const rowText = ({ v, id, big, part }: Row) => JSON.stringify([v, id, big, part]);
 
 function manifestOf(table: StreamTable, files: readonly ManifestFile[], cutLsn: Lsn, position: Lsn): Manifest {
   const columns = table.columns.map(({ source, fileName }) => ({ ...source, fileName }));

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { copyFilePath, parseFilePath, streamFilePath, tableFolder } from "./paths.ts";
+import { baseFilePath, copyFilePath, mergedFilePath, parseFilePath, streamFilePath, tableFolder } from "./paths.ts";
 
 test("ordinary names stand in the path as they are", () => {
   assert.equal(
@@ -91,7 +91,14 @@ test("a path tells again whose it is, and nothing is said about files that were 
     stream: 2,
     epoch: 31n,
   });
+  const merged = mergedFilePath(streamFilePath("app", "sales", "Ünï.t", new Date(0), "2-31-00000007", 12), 9n, 3);
+  for (const path of [merged, baseFilePath("app", "sales", "Ünï.t", 9n, 4)]) {
+    assert.deepEqual(parseFilePath(path), { kind: "compacted", folder, compaction: 9n }, path);
+  }
   for (const path of [
+    "app/public.t/c1-000001.parquet",
+    "app/public.t/stream/c1-000001.parquet",
+    "app/public.t/copy/c-000001.parquet",
     "app/notes.txt",
     "app/public.t/copy/notes.parquet",
     "app/public.t/copy/000001-x.csv",

@@ -15,10 +15,11 @@ import {
   wantedTable,
 } from "../../test/support/metadata.ts";
 import { startPostgres, type TestServer } from "../../test/support/postgres.ts";
+import { claimCompaction, releaseCompaction } from "../metadata/compactions.ts";
 import { claimRange, completeRange, planRanges } from "../metadata/ranges.ts";
 import { activateStream, claimStream, ensureStream, takeCut } from "../metadata/streams.ts";
 import { openLocalStorage } from "../storage/local.ts";
-import { copyFilePath, streamFilePath } from "../storage/paths.ts";
+import { baseFilePath, copyFilePath, streamFilePath } from "../storage/paths.ts";
 import { findOrphans, removeOrphans } from "./orphans.ts";
 
 const HOUR_MS = 3_600_000;
@@ -112,6 +113,27 @@ test("a stream's file is an orphan when it is not listed and a later epoch has b
   assert.deepEqual(await paths(), []);
   await claim();
   assert.deepEqual(await paths(), [written]);
+});
+
+test("a compaction's file is an orphan when it ended without listing it, and one that left the manifest is none", async () => {
+  await using made = await setUp();
+  const { pool, group, put, paths } = made;
+  const [table] = await makeTables(pool, group, [wantedTable("t", { mode: "copy-only" })]);
+  const { tableId, generation } = table!;
+  await pool.query("update _pg_flo.tables set state = 'copied', cut_lsn = 1");
+  const compaction = await claimCompaction(pool, { group, tableId, leaseMs: testLeaseMs });
+  assert.equal(compaction?.generation, generation);
+  const written = await put(baseFilePath(group, "public", "t", compaction!.id, 1));
+  await put(baseFilePath(group, "public", "t", compaction!.id, 2), HOUR_MS);
+  // However old: whoever made it may still list it.
+  assert.deepEqual(await paths(), []);
+  await releaseCompaction(pool, compaction!, false);
+  assert.deepEqual(await paths(), [written]);
+  await pool.query("insert into _pg_flo.retired_files (group_name, path, size_bytes) values ($1, $2, 1)", [
+    group,
+    written,
+  ]);
+  assert.deepEqual(await paths(), []);
 });
 
 test("unfinished files go by age alone, and removing leaves every other file", async () => {
