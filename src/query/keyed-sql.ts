@@ -21,7 +21,15 @@ import { unchangedCtes } from "./unchanged-sql.ts";
 export function keyedSql(parts: StateParts, identity: readonly ShownColumn[]): StateBody {
   const { table, columns, at, unchanged, show, places } = parts;
   const copied = scanSql({ table, columns, kind: "copy", at, show, places, extras: copyExtras(identity) });
-  const events = scanSql({ table, columns, kind: "stream", at, show, places, extras: eventExtras(identity, unchanged) });
+  const events = scanSql({
+    table,
+    columns,
+    kind: "stream",
+    at,
+    show,
+    places,
+    extras: eventExtras(identity, unchanged),
+  });
   const completed = unchanged.length > 0;
   const ctes = [
     `copied AS NOT MATERIALIZED (${copied})`,
