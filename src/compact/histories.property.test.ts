@@ -166,7 +166,7 @@ const neverAborted = new AbortController().signal;
 
 const history = fc.array(fc.array(statement, { minLength: 1, maxLength: 8 }), { minLength: 4, maxLength: 14 });
 const sizes = fc.array(fc.integer({ min: 1, max: 3 }), { minLength: 1, maxLength: 3 });
-const runs = Number(process.env.PG_FLO_RUNS ?? 6);
+const runs = Number(process.env.PG_FLO_RUNS ?? 3);
 
 test("merged, folded, folded again and merged: the rows at every position that is kept", async () => {
   await fc.assert(
