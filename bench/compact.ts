@@ -67,7 +67,9 @@ async function report(what: string): Promise<void> {
   for (let n = 0; n < runs; n++) times.push(await run("query", QUERY, "--json"));
   const { wallMs, stdout } = median(times);
   const { files, bytes } = rows[0];
-  console.log(`${what}: ${files} files, ${megabytes(bytes)}, query ${seconds(wallMs)}, answer ${stdout.trim()}`);
+  console.log(
+    `${what}: ${files} files, ${(bytes / 1e6).toFixed(1)} MB, query ${seconds(wallMs)}, answer ${stdout.trim()}`,
+  );
 }
 
 try {

@@ -83,6 +83,19 @@ test("a mirror opened at a position shows that state, and tells what it cannot s
   assert.match(late.notices.join(), /durable up to 0\/C8/);
 });
 
+test("before the base that changes were folded into nothing is shown, and from it on everything", async () => {
+  await using files = await MirrorFiles.create();
+  const table = { ...(await shop(files)), baseLsn: 49n };
+  await using early = await openMirror([table], { at: 48n });
+  await assert.rejects(early.query("SELECT * FROM items"), {
+    code: "QUERY_FAILED",
+    message: /public\.items, state at 0\/30, its history begins at 0\/31: .*; ask for 0\/31 or later/,
+  });
+  await using base = await openMirror([table], { at: 49n });
+  assert.deepEqual(base.notices, []);
+  assert.equal((await rowsOf(base, "SELECT count(*) FROM items")).length, 1);
+});
+
 test("only one SELECT is run, and wrong SQL is told with DuckDB's words", async () => {
   await using files = await MirrorFiles.create();
   await using mirror = await openMirror([await shop(files)]);
