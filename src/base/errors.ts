@@ -28,7 +28,7 @@ export const errorPolicies = {
   },
   SLOT_LOST: {
     action: "stop-worker",
-    fix: "raise max_slot_wal_keep_size, then run pg-flo drop --yes and pg-flo replicate to copy again",
+    fix: "raise max_slot_wal_keep_size, then run pg-flo replicate --resync",
   },
   SOURCE_REWOUND: {
     action: "stop-worker",

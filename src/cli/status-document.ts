@@ -211,7 +211,7 @@ function streamStatus(stream: Stream, workers: readonly WorkerStatus[], source: 
 
 function slotNotes(stream: Stream, slot: SlotState | undefined): string[] {
   const subject = `replication slot ${stream.slotName}`;
-  const again = "run pg-flo drop --yes and pg-flo replicate to copy again";
+  const again = "run pg-flo replicate --resync";
   if (slot === undefined) return [];
   if (!slot.exists) return stream.state === "creating" ? [] : [`${subject} does not exist any more: ${again}`];
   if (slot.invalidationReason !== null) {

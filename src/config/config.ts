@@ -46,6 +46,8 @@ export interface Config {
     readonly spillFolder: string;
     /** Whether the slot is synchronized to standbys, where the server can (PostgreSQL 17). */
     readonly failover: boolean;
+    /** What a worker does about a slot that is lost: it ends with SLOT_LOST, or makes another one and goes on. */
+    readonly lostSlot: "stop" | "resync";
   };
   readonly walBudget: WalBudgetConfig;
   /** How long changes are kept as changes; null: for ever. */

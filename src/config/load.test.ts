@@ -34,6 +34,7 @@ test("a minimal config gets every default, and the metadata live in the source",
       fileSizeBytes: 128_000_000,
       memoryBytes: 128_000_000,
       failover: true,
+      lostSlot: "stop",
       spillFolder: tmpdir(),
     },
     walBudget: { action: "warn" },
@@ -69,7 +70,7 @@ schemas:
     inventory: { mode: stream-only, include_columns: [id, quantity] }
   public: "*"
 copy: { parallel: 64, file_size: 1GiB }
-stream: { flush_interval: 1.5s, streams: 1, file_size: 1 MB, memory: 16mb, spill_folder: spill, failover: off }
+stream: { flush_interval: 1.5s, streams: 1, file_size: 1 MB, memory: 16mb, spill_folder: spill, failover: off, lost_slot: resync }
 wal_budget: { warning: 10GB, critical: 20 GiB, action: drop slot }
 discovery_interval: 1m
 lease: 2m
@@ -120,6 +121,7 @@ profile: native
     fileSizeBytes: 1_000_000,
     memoryBytes: 16_000_000,
     failover: false,
+    lostSlot: "resync",
     spillFolder: "/etc/flo/spill",
   });
   assert.deepEqual(config.walBudget, { warningBytes: 10e9, criticalBytes: 20 * 2 ** 30, action: "drop slot" });

@@ -78,6 +78,7 @@ function checkConfig(value: unknown, baseDir: string): CheckedConfig {
       fileSizeBytes: options.data.stream.file_size,
       memoryBytes: options.data.stream.memory,
       failover: options.data.stream.failover === "on",
+      lostSlot: options.data.stream.lost_slot,
       spillFolder: spillFolder === undefined ? tmpdir() : resolve(baseDir, spillFolder),
     },
     walBudget: walBudget(options.data.wal_budget),

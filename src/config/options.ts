@@ -77,6 +77,7 @@ export const configOptions = mapping({
     memory: size("128MB", "16MB", "64GB"),
     spill_folder: file.optional(),
     failover: choice(["on", "off"], "on"),
+    lost_slot: choice(["stop", "resync"], "stop"),
   }).prefault({}),
   wal_budget: mapping({
     warning: optionalSize("1MB", "100000GB"),

@@ -119,7 +119,7 @@ function slots(server: ServerFacts): Finding[] {
         ...finding("error", "slot-taken", subject, `exists and is not ours: ${whose}`, "choose another group name"),
       );
     } else if (slot.invalidationReason !== null) {
-      const fix = "raise max_slot_wal_keep_size, then run pg-flo drop --yes and pg-flo replicate to copy again";
+      const fix = "raise max_slot_wal_keep_size, then run pg-flo replicate --resync";
       findings.push(...finding("error", "slot-lost", subject, `was invalidated (${slot.invalidationReason})`, fix));
     } else if (slot.active) {
       findings.push(

@@ -123,7 +123,7 @@ export function slotLostError(name: string, reason: string): PgFloError {
   });
 }
 
-const startAgain = "then run pg-flo drop --yes and pg-flo replicate to copy again";
+const startAgain = "then run pg-flo replicate --resync";
 
 // The policy's fix is the one for wal_removed.
 const fixes: Readonly<Record<string, string>> = {

@@ -223,6 +223,18 @@ const tampered: Play = async ({ run, client, name }) => {
   assert.ok(worker.running);
 };
 
+/** Changes, deletes and a change of the key happen while there is no slot. */
+const recovered: Play = async ({ run, client, name }) => {
+  await run.restart();
+  await client.query("select pg_drop_replication_slot(slot_name) from _pg_flo.streams");
+  for (let k = 0; k < 3; k++) await write(client, step++);
+  const args = ["replicate", "--resync", "--until-caught-up"];
+  await run.killedAt(name, { args });
+  await write(client, step++);
+  const again = await run.run(args);
+  assert.equal(again.code, 0, again.stderr);
+};
+
 const fresh = (nth = 1): Part => ({ stage: "fresh", play: atOnce, nth });
 const streamed = (nth = 1): Part => ({ stage: "stream", play: afterChanges, nth });
 const later = (nth = 1): Part => ({ stage: "later", play: withNewTable, nth });
@@ -301,6 +313,11 @@ const parts: Readonly<Record<Failpoint, Part>> = {
   "repair.before-commit": { stage: "stream", play: tampered },
   "repair.in-commit": { stage: "stream", play: tampered },
   "repair.committed": { stage: "stream", play: tampered },
+  "recovery.slot-dropped": { stage: "fresh", play: recovered },
+  "recovery.slot-created": { stage: "fresh", play: recovered },
+  "recovery.files-durable": { stage: "fresh", play: recovered },
+  "recovery.in-commit": { stage: "fresh", play: recovered },
+  "recovery.committed": { stage: "fresh", play: recovered },
   "lease.renewed": streamed(),
   "worker.releasing": streamed(),
   "worker.released": streamed(),
