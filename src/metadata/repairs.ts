@@ -90,15 +90,17 @@ async function isListed(transaction: Queryable, { stream, files }: TableRepair):
   return found?.count === files.length;
 }
 
-/** The table is as it was compared, and nothing else is at the LSN. */
+/** The table is as it was compared, what is damaged was not merged into another file, and nothing else is at the LSN. */
 async function isFree(transaction: Queryable, repair: TableRepair): Promise<boolean> {
   const found = await row<{ free: boolean }>(
     transaction,
-    `select t.schema_version = $2 and t.cut_lsn <= $3 and not exists (
+    `select t.schema_version = $2 and t.cut_lsn <= $3
+       and (select count(*) from _pg_flo.files f where f.group_name = t.group_name and f.path = any($4)) = cardinality($4)
+       and not exists (
        select from _pg_flo.files f where f.group_name = t.group_name and f.schema_name = t.schema_name
          and f.table_name = t.table_name and f.kind = 'stream' and f.lsn_start <= $3 and f.lsn_end = $3) as free
      from _pg_flo.tables t where t.table_id = $1`,
-    [repair.tableId, repair.schemaVersion, repair.lsn.toString()],
+    [repair.tableId, repair.schemaVersion, repair.lsn.toString(), repair.damaged],
   );
   return found?.free === true;
 }
