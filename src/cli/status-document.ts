@@ -45,6 +45,8 @@ export interface TableStatus {
   /** `operations`: changes as the log had them, `rows`: what they were brought together to. */
   readonly changes: { readonly operations: number; readonly rows: number; readonly files: number };
   readonly files: { readonly count: number; readonly bytes: number };
+  /** Changes up to it are folded into the copy files; null: none are. */
+  readonly historyFrom: string | null;
   /** How far its files may be behind: log that may hold changes of it, and the age of its oldest change that is read and not durable. Null unless it streams and a worker lives. */
   readonly lagBytes: number | null;
   readonly lagMs: number | null;
@@ -146,6 +148,7 @@ function tableStatus(
     },
     changes: { operations: table.changeOperations, rows: table.changeRows, files: table.changeFiles },
     files: { count: table.fileCount, bytes: table.fileBytes },
+    historyFrom: table.baseLsn === null ? null : formatLsn(table.baseLsn),
     ...lag,
     inexactValues: table.inexactValues,
     inexactColumns: table.inexactColumns,

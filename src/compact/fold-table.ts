@@ -56,8 +56,8 @@ export async function foldTable(options: FoldOptions): Promise<Fold | null> {
   try {
     return await foldIn(folder, options);
   } catch (error) {
-    if (error instanceof PgFloError || error === options.signal.reason) throw error;
-    throw foldError(entry, error);
+    options.signal.throwIfAborted(); // it interrupts DuckDB, which tells that as an error of its own
+    throw error instanceof PgFloError ? error : foldError(entry, error);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
@@ -81,10 +81,14 @@ async function foldIn(folder: string, options: FoldOptions): Promise<Fold | null
   const places = statePlaces(table!, plan.base);
   if (places === null) return null;
   const duckdb = await openDuckDB({ ...DUCKDB_SETTINGS, temp_directory: join(folder, "spill") });
+  const interrupt = (): void => duckdb.connection.interrupt();
+  options.signal.addEventListener("abort", interrupt, { once: true });
   try {
+    options.signal.throwIfAborted();
     const inputs = await readInputs(plan, source, places);
     return await new Folding(options, folder, duckdb.connection, table!, places, inputs).run();
   } finally {
+    options.signal.removeEventListener("abort", interrupt);
     duckdb.close();
   }
 }

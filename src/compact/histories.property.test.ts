@@ -1,6 +1,7 @@
 // Random transactions on a model of five tables, written to files by our own batches, then merged and folded at random: at
 // every position that is kept the views' rows are the model's.
 import assert from "node:assert/strict";
+import { readdir } from "node:fs/promises";
 import { test } from "node:test";
 import fc from "fast-check";
 import { makeTestFolder } from "../../test/support/folder.ts";
@@ -163,6 +164,30 @@ class Table {
 }
 
 const neverAborted = new AbortController().signal;
+
+test("a signal ends a fold with its reason, and nothing is left of it", async () => {
+  await using folder = await makeTestFolder();
+  const storage = openLocalStorage(folder.path);
+  const statements = fc.sample(history, { numRuns: 1, seed: 7 })[0]!;
+  const written = await writeHistory(storage, statements, [1]);
+  const [streamTable, files] = [...written.files].find(([, own]) => own.length > 1)!;
+  const manifest = manifestOf(streamTable, files, lsnOf(0), written.batchEnds.at(-1)!);
+  for (const waits of [false, true]) {
+    const stop = new AbortController();
+    const reason = new Error("stopped by the test");
+    if (!waits) stop.abort(reason);
+    const fold = foldTable({
+      ...{ manifest, entry: manifest.tables[0]!, storage, fileBytes: 1e6, temporaryFolder: folder.path },
+      plan: { base: files.at(-1)!.lsnEnd, files, spanning: [] },
+      storageConfig: { kind: "local", root: folder.path },
+      pathOf: () => assert.fail("a file was begun"),
+      signal: stop.signal,
+    });
+    setImmediate(() => stop.abort(reason));
+    await assert.rejects(fold, (error) => error === reason);
+  }
+  assert.deepEqual(await readdir(folder.path), ["app"]);
+});
 
 const history = fc.array(fc.array(statement, { minLength: 1, maxLength: 8 }), { minLength: 4, maxLength: 14 });
 const sizes = fc.array(fc.integer({ min: 1, max: 3 }), { minLength: 1, maxLength: 3 });
