@@ -6,6 +6,7 @@ import { type ErrorAction, type ErrorCode, errorPolicies, PgFloError } from "./e
 const actionText: Readonly<Record<ErrorAction, string>> = {
   retry: "tries again",
   "stop-table": "stops this table",
+  "stand-by": "leaves the stream",
   "stop-worker": "stops and asks",
 };
 

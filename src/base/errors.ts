@@ -1,8 +1,11 @@
 // The one error class and the one policy table. Every error a user can meet has a code here.
 // What an error does to the worker is decided by its code alone, never where it is caught.
 
-/** What the worker does about an error: try again with back-off, stop that one table, or stop the worker and ask a person. */
-export type ErrorAction = "retry" | "stop-table" | "stop-worker";
+/**
+ * What the worker does about an error: try again with back-off, stop that one table, leave the stream to its new owner,
+ * or stop the worker and ask a person.
+ */
+export type ErrorAction = "retry" | "stop-table" | "stand-by" | "stop-worker";
 
 export interface ErrorPolicy {
   readonly action: ErrorAction;
@@ -37,8 +40,8 @@ export const errorPolicies = {
   SLOT_IN_USE: { action: "retry", fix: "another connection reads the slot; stop it, or wait until its worker is gone" },
   NO_FREE_SLOT: { action: "stop-worker", fix: "raise max_replication_slots or drop a slot that is no longer used" },
   STREAM_TAKEN: {
-    action: "stop-worker",
-    fix: "another worker of this group owns the stream; stop it, or let this one wait",
+    action: "stand-by",
+    fix: "nothing, another worker of this group goes on with the stream, and this one stands by",
   },
   LEASE_LOST: {
     action: "retry",

@@ -35,6 +35,8 @@ export const failpoints = {
   "cut.held-put": "the held changes are in a batch of their own",
   "cut.in-commit": "the cut of later tables is being stored with their held changes",
   "cut.stored": "the cut of later tables is stored, nothing of them is copied",
+  "snapshot.imported": "another worker's snapshot is held, nobody knows",
+  "snapshot.registered": "a snapshot is held, and others may take it over",
   "cut.copy-only-stored": "the cut of copy-only tables is stored",
   "copy.planned": "the ranges of a table are stored",
   "copy.range-claimed": "a range has an owner",

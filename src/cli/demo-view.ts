@@ -4,7 +4,7 @@ import type { Log } from "../base/log.ts";
 import { formatLsn } from "../base/lsn.ts";
 import type { DemoEvent, DemoFigures, DemoResult } from "../demo/demo.ts";
 import type { TableComparison } from "../verify/compare.ts";
-import type { WorkerFigures } from "../worker/worker.ts";
+import type { WorkerFigures } from "../worker/worker-figures.ts";
 import { type Output, printTable } from "./output.ts";
 import { clearingLog, progressLine, RateMeter } from "./progress.ts";
 import { formatDuration, formatSize } from "./quantity-text.ts";

@@ -14,6 +14,7 @@ import { publicationNames } from "../postgres/publication-plan.ts";
 import { dropSlot, readSlot, slotName } from "../postgres/slot.ts";
 import { inParallel } from "../storage/lanes.ts";
 import { openStorage } from "../storage/open.ts";
+import { wantedStreams } from "../worker/discovery.ts";
 import { confirm } from "./confirmation.ts";
 import type { Invocation, Register } from "./context.ts";
 import { withConfig } from "./context.ts";
@@ -261,10 +262,12 @@ function removedText(config: Config, removed: Removed | null, options: DropOptio
 
 /** With --metadata-only the source may come back, and keep WAL for a slot that nobody reads. */
 function leftAtSource(config: Config): string {
-  const names = publicationNames(config.group);
-  return (
-    "the source was left alone; if it still lives, run there:\n" +
-    `  SELECT pg_drop_replication_slot('${slotName(config.group)}');\n` +
-    `  DROP PUBLICATION IF EXISTS ${names.all}, ${names.insert};\n`
-  );
+  const statements = wantedStreams(config).map((stream) => {
+    const names = publicationNames(config.group, stream);
+    return (
+      `  SELECT pg_drop_replication_slot('${slotName(config.group, stream)}');\n` +
+      `  DROP PUBLICATION IF EXISTS ${names.all}, ${names.insert};\n`
+    );
+  });
+  return `the source was left alone; if it still lives, run there:\n${statements.join("")}`;
 }

@@ -13,7 +13,7 @@ import { openReplication } from "../postgres/replication.ts";
 import type { SelectedTable } from "../postgres/selection.ts";
 import { readSlot, type SlotState, slotName } from "../postgres/slot.ts";
 import { openStorage } from "../storage/open.ts";
-import { discover, STREAM } from "../worker/discovery.ts";
+import { discover, wantedStreams } from "../worker/discovery.ts";
 import { sameConnection, withSession } from "./session.ts";
 
 export interface Inspection {
@@ -29,7 +29,8 @@ export interface Inspection {
 
 export interface InspectedSource {
   readonly serverVersion: number;
-  readonly slot: SlotState;
+  /** Of the streams that the config wants. */
+  readonly slots: readonly SlotState[];
 }
 
 /** Looks at all of it. Only defects of pg-flo itself are thrown. */
@@ -51,13 +52,15 @@ export async function inspect(config: Config): Promise<Inspection> {
   if (source !== null || !sameConnection(config.source, config.metadata)) {
     const known = await attempt("metadata", () => inspectMetadata(config, systemIdentifier));
     findings.push(...(known?.findings ?? []));
-    if (known !== null && source !== null) findings.push(...leftoverSlot(config, known.group, source.slot));
+    if (known !== null && source !== null) {
+      findings.push(...source.slots.flatMap((slot) => leftoverSlot(config, known.group, slot)));
+    }
   }
   await attempt("storage", () => openStorage(config.storage).probe());
   return {
     findings: bySeverity(withoutRepeats(findings)),
     tables: source?.tables ?? [],
-    source: source && { serverVersion: source.serverVersion, slot: source.slot },
+    source: source && { serverVersion: source.serverVersion, slots: source.slots },
     systemIdentifier,
   };
 }
@@ -68,19 +71,21 @@ const withoutReplication = new Set(["replication-right", "no-free-wal-sender", "
 async function inspectSource(config: Config) {
   return withSession(config.source, { group: config.group, what: "check" }, async (client) => {
     const { catalog, selection } = await discover(client, config);
-    const name = slotName(config.group, STREAM);
+    const streams = wantedStreams(config);
     const findings = await preflight(client, {
       group: config.group,
       selection,
       ...(config.publication === undefined ? {} : { publication: config.publication }),
-      slotName: name,
+      streams,
       metadataAtSource: false, // looked at below, as the role that uses it
       copyParallel: config.copy.parallel,
     });
+    const slots: SlotState[] = [];
+    for (const stream of streams) slots.push(await readSlot(client, slotName(config.group, stream)));
     const tables = selection.tables.toSorted(({ table: a }, { table: b }) =>
       a.schema === b.schema ? compare(a.name, b.name) : compare(a.schema, b.schema),
     );
-    return { findings, tables, serverVersion: catalog.serverVersion, slot: await readSlot(client, name) };
+    return { findings, tables, serverVersion: catalog.serverVersion, slots };
   });
 }
 

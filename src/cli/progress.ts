@@ -1,7 +1,6 @@
 // Progress of a running worker: one line that is drawn again on a terminal, plain log lines otherwise.
 import type { Log, LogFacts } from "../base/log.ts";
-import type { WorkerFigures } from "../worker/worker.ts";
-import { streamLagMs } from "../worker/worker-figures.ts";
+import { streamTotals, type WorkerFigures } from "../worker/worker-figures.ts";
 import type { Output } from "./output.ts";
 
 const DRAW_INTERVAL_MS = 200;
@@ -60,7 +59,7 @@ export function clearingLog(log: Log, clear: () => void): Log {
 
 function logFigures(figures: WorkerFigures | null, rates: RateMeter, log: Log): void {
   if (!figures) return;
-  const { copy, stream } = figures;
+  const { copy } = figures;
   const rate = rates.rate(copy.sizeBytes);
   if (copying(figures)) {
     const { rowCount, sizeBytes, rangesDone, rangesTotal } = copy;
@@ -71,18 +70,8 @@ function logFigures(figures: WorkerFigures | null, rates: RateMeter, log: Log): 
       bytesPerSecond: Math.round(rate),
     });
   }
-  const { progress } = stream;
-  if (progress && progress.changeCount > 0) {
-    log.info("streaming", {
-      changes: progress.changeCount,
-      rows: progress.rowCount,
-      batches: progress.batchCount,
-      lagMs: streamLagMs(progress),
-      openTransactions: progress.openTransactionCount,
-      spilledTransactions: progress.spilledTransactionCount,
-      spilledBytes: progress.spilledBytes,
-    });
-  }
+  const totals = streamTotals(figures);
+  if (totals && totals.changes > 0) log.info("streaming", { ...totals });
 }
 
 function copying({ copy }: WorkerFigures): boolean {
@@ -91,7 +80,7 @@ function copying({ copy }: WorkerFigures): boolean {
 
 /** One line for a terminal. */
 export function progressLine(figures: WorkerFigures, rates: RateMeter): string {
-  const { copy, stream } = figures;
+  const { copy } = figures;
   const rate = rates.rate(copy.sizeBytes);
   if (copying(figures)) {
     const share = copy.rangesDone / copy.rangesTotal;
@@ -100,10 +89,10 @@ export function progressLine(figures: WorkerFigures, rates: RateMeter): string {
     const left = share > 0 ? ` · ${duration(((1 - share) * rates.elapsedMs()) / share)} left` : "";
     return `copy ${bar} ${Math.floor(share * 100)} % · ${count(copy.rowCount)} rows · ${size(copy.sizeBytes)} · ${size(rate)}/s${left}`;
   }
-  const { progress } = stream;
-  if (!progress) return "connecting";
-  const lag = `${(streamLagMs(progress) / 1000).toFixed(1)} s behind`;
-  return `stream · ${count(progress.changeCount)} changes · ${count(progress.batchCount)} batches · ${lag}`;
+  const totals = streamTotals(figures);
+  if (!totals) return "standing by";
+  const lag = `${(totals.lagMs / 1000).toFixed(1)} s behind`;
+  return `stream · ${count(totals.changes)} changes · ${count(totals.batches)} batches · ${lag}`;
 }
 
 /** Bytes per second over the last few seconds. */

@@ -1,12 +1,11 @@
 // `pg-flo replicate`: runs a worker until a signal, or until it has caught up.
 import type { Command } from "commander";
 import type { Log } from "../base/log.ts";
-import { formatLsn } from "../base/lsn.ts";
 import type { Config } from "../config/config.ts";
 import type { HttpAddress } from "../metrics/http-server.ts";
 import type { Monitor } from "../metrics/monitor.ts";
-import { runWorker, type WorkerFigures } from "../worker/worker.ts";
-import { streamLagMs } from "../worker/worker-figures.ts";
+import { runWorker } from "../worker/worker.ts";
+import { streamTotals, type WorkerFigures } from "../worker/worker-figures.ts";
 import { type CliContext, withConfig } from "./context.ts";
 import { startProgress } from "./progress.ts";
 import type { recoverSlots } from "./recover-slots.ts";
@@ -71,15 +70,9 @@ async function openMonitor(config: Config, address: HttpAddress, log: Log): Prom
 
 function summary(figures: WorkerFigures | null): Record<string, string | number> {
   if (figures === null) return {};
-  const { stream, copy } = figures;
-  const { progress } = stream;
+  const totals = streamTotals(figures);
   return {
-    copiedRows: copy.rowCount,
-    ...(progress && {
-      changes: progress.changeCount,
-      rows: progress.rowCount,
-      position: formatLsn(progress.position),
-      lagMs: streamLagMs(progress),
-    }),
+    copiedRows: figures.copy.rowCount,
+    ...(totals && { changes: totals.changes, rows: totals.rows, lagMs: totals.lagMs }),
   };
 }

@@ -10,8 +10,9 @@ import type { Table } from "../metadata/tables.ts";
 import type { WorkerInfo } from "../metadata/workers.ts";
 import { quotedName } from "../postgres/selection.ts";
 import type { SlotState } from "../postgres/slot.ts";
+import { capacityNote } from "../worker/capacity.ts";
 import { isBlind, type SourceStatus, type UnseenChanges } from "./source-status.ts";
-import { streamFigure, tableLag } from "./told-figures.ts";
+import { property, streamFigure, tableLag } from "./told-figures.ts";
 
 export interface StatusDocument {
   readonly group: string;
@@ -19,6 +20,8 @@ export interface StatusDocument {
   readonly tables: readonly TableStatus[];
   readonly streams: readonly StreamStatus[];
   readonly workers: readonly WorkerStatus[];
+  /** Streams without a living worker, and ranges that no worker copies yet. */
+  readonly waiting: { readonly streams: number; readonly ranges: number };
   readonly files: { readonly count: number; readonly bytes: number };
   readonly storage: string;
   /** Where the source's log ends; null when the source does not answer. */
@@ -107,9 +110,13 @@ export function statusDocument({ group, status, source, leaseMs }: StatusParts):
   return {
     group: status.group,
     position: positionText(status.position),
-    tables: status.tables.map((table) => tableStatus(table, answer, tableLag(table, status.streams, workers, answer))),
+    tables: status.tables.map((table) => {
+      const lag = tableLag(table, status.streams, workers, answer);
+      return tableStatus(table, answer, lag, status.reading.get(table.tableId));
+    }),
     streams,
     workers,
+    waiting: status.waiting,
     files: { count: status.files.count, bytes: status.files.sizeBytes },
     storage: group.storageUrl,
     sourcePosition: answer && formatLsn(answer.walPosition),
@@ -117,6 +124,7 @@ export function statusDocument({ group, status, source, leaseMs }: StatusParts):
       ...(answer ? status.streams.flatMap((stream) => slotNotes(stream, answer.slots.get(stream.slotName))) : []),
       ...("walPosition" in source ? [] : [`the source does not answer, lag is not known: ${source.description}`]),
       ...tablesNotes(status.tables),
+      ...capacityNotes(status.waiting, workers),
       ...(workers.some(({ alive }) => alive) ? [] : ["no worker runs: start one with pg-flo replicate"]),
     ],
     events: status.events,
@@ -132,6 +140,7 @@ function tableStatus(
   table: Table,
   source: SourceStatus | null,
   lag: Pick<TableStatus, "lagBytes" | "lagMs">,
+  reading: { readonly rows: number; readonly bytes: number } | undefined,
 ): TableStatus {
   const unseen = source?.unseen.get(table.tableId) ?? null;
   return {
@@ -143,8 +152,8 @@ function tableStatus(
     copy: {
       rangesDone: table.rangesDone,
       rangesTotal: table.rangesTotal,
-      rows: table.copyRows,
-      bytes: table.copyBytes,
+      rows: table.copyRows + (reading?.rows ?? 0),
+      bytes: table.copyBytes + (reading?.bytes ?? 0),
     },
     changes: { operations: table.changeOperations, rows: table.changeRows, files: table.changeFiles },
     files: { count: table.fileCount, bytes: table.fileBytes },
@@ -229,6 +238,17 @@ function tablesNotes(tables: readonly Table[]): string[] {
   if (failed.length === 0) return [];
   const names = failed.map(({ schema, name }) => `${schema}.${name}`).join(", ");
   return [`${failed.length} ${failed.length === 1 ? "table" : "tables"} stopped with an error: ${names}`];
+}
+
+function capacityNotes(waiting: GroupStatus["waiting"], workers: readonly WorkerStatus[]): string[] {
+  const alive = workers.filter((worker) => worker.alive);
+  const full = alive.every(({ figures }) => {
+    const copy = property(figures, "copy");
+    const [running, parallel] = [property(copy, "running"), property(copy, "parallel")];
+    return typeof running === "number" && typeof parallel === "number" && running >= parallel;
+  });
+  const note = capacityNote(waiting, alive.length, full);
+  return note === null ? [] : [note];
 }
 
 function workerStatus(worker: WorkerInfo, leaseMs: number): WorkerStatus {

@@ -49,6 +49,6 @@ function streamFigures(figures: unknown, stream: number): unknown {
   return Array.isArray(streams) ? streams.find((each) => property(each, "stream") === stream) : undefined;
 }
 
-function property(value: unknown, name: string): unknown {
+export function property(value: unknown, name: string): unknown {
   return typeof value === "object" && value !== null ? (value as Record<string, unknown>)[name] : undefined;
 }

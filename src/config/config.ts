@@ -40,6 +40,8 @@ export interface Config {
   readonly copy: { readonly parallel: number; readonly fileSizeBytes: number };
   readonly stream: {
     readonly flushIntervalMs: number;
+    /** Slots that the group's tables are spread over. A table keeps its own. */
+    readonly streamCount: number;
     readonly fileSizeBytes: number;
     readonly memoryBytes: number;
     /** Where transactions go that are too large for memory. */

@@ -139,7 +139,7 @@ schemas:
   pg_catalog: "*"
   sales: all
 copy: { paralel: 4, file_size: 12 }
-stream: { flush_interval: 10, streams: 2, memory: 1TB }
+stream: { flush_interval: 10, streams: 17, memory: 1TB }
 wal_budget: { warning: 2GB, critical: 1GB, action: panic }
 lease: forever
 profile: arrow
@@ -162,7 +162,7 @@ http: 8080
     "copy.paralel (line 9) is not a key, did you mean parallel?",
     'copy.file_size (line 9) is "12", allowed is a size from 1MB to 4GB, such as 128MB',
     'stream.flush_interval (line 10) is "10", allowed is a duration from 100ms to 1h, such as 10s',
-    'stream.streams (line 10) is "2", allowed is 1',
+    'stream.streams (line 10) is "17", allowed is a whole number from 1 to 16',
     'stream.memory (line 10) is "1TB", allowed is a size from 16MB to 64GB',
     'lease (line 12) is "forever", allowed is a duration',
     'profile (line 13) is "arrow", allowed is portable, native',

@@ -75,6 +75,7 @@ function checkConfig(value: unknown, baseDir: string): CheckedConfig {
     copy: { parallel: options.data.copy.parallel, fileSizeBytes: options.data.copy.file_size },
     stream: {
       flushIntervalMs: options.data.stream.flush_interval,
+      streamCount: options.data.stream.streams,
       fileSizeBytes: options.data.stream.file_size,
       memoryBytes: options.data.stream.memory,
       failover: options.data.stream.failover === "on",

@@ -72,7 +72,7 @@ export const configOptions = mapping({
   }).prefault({}),
   stream: mapping({
     flush_interval: duration("10s", "100ms", "1h"),
-    streams: choice(["1"], "1"),
+    streams: wholeNumber(1, 16, 1),
     file_size: size("128MB", "1MB", "4GB"),
     memory: size("128MB", "16MB", "64GB"),
     spill_folder: file.optional(),

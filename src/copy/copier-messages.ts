@@ -12,14 +12,15 @@ export interface CopierOptions {
   readonly source: ConnectionConfig;
   readonly applicationName: string;
   readonly storage: StorageConfig;
-  readonly snapshot: string;
-  readonly snapshotLsn: bigint;
   readonly types: ReadonlyMap<number, PgType>;
   readonly fileSizeBytes: number;
 }
 
 export interface CopyJob {
   readonly jobId: number;
+  /** The exported name and the LSN of what it is read under. */
+  readonly snapshot: string;
+  readonly snapshotLsn: bigint;
   readonly group: string;
   readonly schema: string;
   readonly table: string;
@@ -63,10 +64,10 @@ export type ToCopier =
   | { readonly kind: "stop" };
 
 export type FromCopier =
-  /** The connection is free for another job; also sent once the snapshot is imported. */
+  /** The connection is free for another job; also sent once it is open. */
   | { readonly kind: "ready"; readonly connection: number }
-  /** Since the last one. */
-  | { readonly kind: "progress"; readonly rowCount: number; readonly sizeBytes: number }
+  /** Since the last one of that job. */
+  | { readonly kind: "progress"; readonly jobId: number; readonly rowCount: number; readonly sizeBytes: number }
   | { readonly kind: "done"; readonly jobId: number; readonly result: CopyJobResult }
   /** The heap was rewritten since it was planned: its blocks are not the planned ones. */
   | { readonly kind: "rewritten"; readonly jobId: number }

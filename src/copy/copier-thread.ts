@@ -1,5 +1,5 @@
-// A copying thread: connections in one snapshot, each with one range after the other. While a range's last file is
-// finished its connection already reads the next one.
+// A copying thread: connections, each with one range after the other, in the snapshot that the range wants. While a
+// range's last file is finished its connection already reads the next one.
 import { parentPort } from "node:worker_threads";
 
 import { PgFloError } from "../base/errors.ts";
@@ -11,7 +11,7 @@ import type { Storage } from "../storage/storage.ts";
 import { type ColumnPlan, planColumns, withBloomFilters } from "../types/registry.ts";
 import type { CopierOptions, CopyJob, ErrorData, FromCopier, ToConnection, ToCopier } from "./copier-messages.ts";
 import { type CopyProgress, copyRange } from "./range-copy.ts";
-import { openInSnapshot } from "./snapshot-connection.ts";
+import { enterSnapshot, openConnection } from "./snapshot-connection.ts";
 
 const PROGRESS_INTERVAL_MS = 250;
 
@@ -41,10 +41,9 @@ function startOptions(): Promise<CopierOptions> {
 
 async function runConnections(): Promise<void> {
   const storage = openStorage(options.storage);
-  const progress: CopyProgress = { rowCount: 0, sizeBytes: 0 };
-  const ticker = setInterval(() => tellProgress(progress), PROGRESS_INTERVAL_MS);
+  const ticker = setInterval(() => tellProgress(), PROGRESS_INTERVAL_MS);
   const running = queues.map((jobs, connection) =>
-    runJobs(connection, jobs, storage, progress, stop.signal).catch((error: unknown) => {
+    runJobs(connection, jobs, storage, stop.signal).catch((error: unknown) => {
       stop.abort(error); // a thread fails as a whole
       throw error;
     }),
@@ -52,22 +51,15 @@ async function runConnections(): Promise<void> {
   try {
     for (const outcome of await Promise.allSettled(running))
       if (outcome.status === "rejected") throw stop.signal.reason;
-    tellProgress(progress);
   } finally {
     clearInterval(ticker);
     port.removeAllListeners("message");
   }
 }
 
-async function runJobs(
-  number: number,
-  jobs: Queue<ToConnection>,
-  storage: Storage,
-  progress: CopyProgress,
-  stop: AbortSignal,
-): Promise<void> {
-  const connection = await openInSnapshot(options);
-  failpoint("copy.snapshot-imported");
+async function runJobs(number: number, jobs: Queue<ToConnection>, storage: Storage, stop: AbortSignal): Promise<void> {
+  const connection = await openConnection(options);
+  let snapshot: string | null = null;
   // What is being read is given up; the range is repeated by whoever takes it next.
   const destroy = (): void => connection.destroy(stop.reason);
   if (stop.aborted) destroy();
@@ -77,7 +69,13 @@ async function runJobs(
     tell({ kind: "ready", connection: number });
     const message = await jobs.next();
     if (message.kind === "end") break;
-    const finish = await copyJob(connection, storage, message.job, progress);
+    if (snapshot !== message.job.snapshot) {
+      if (snapshot !== null) await connection.query("commit");
+      snapshot = message.job.snapshot;
+      await enterSnapshot(connection, snapshot);
+      failpoint("copy.snapshot-imported");
+    }
+    const finish = await copyJob(connection, storage, message.job);
     await finishing; // one range may be finishing while the next is read
     finishing = finish();
   }
@@ -85,27 +83,29 @@ async function runJobs(
   await connection.close();
 }
 
-function tellProgress(progress: CopyProgress): void {
-  if (progress.rowCount === 0 && progress.sizeBytes === 0) return;
-  tell({ kind: "progress", ...progress });
-  progress.rowCount = 0;
-  progress.sizeBytes = 0;
+/** Of the ranges that are read now, since it was told last; by job. */
+const reading = new Map<number, CopyProgress>();
+
+function tellProgress(): void {
+  for (const [jobId, progress] of reading) {
+    if (progress.rowCount === 0 && progress.sizeBytes === 0) continue;
+    tell({ kind: "progress", jobId, ...progress });
+    progress.rowCount = 0;
+    progress.sizeBytes = 0;
+  }
 }
 
 /** Reads the range; gives what finishes its files. A failure of the connection is thrown, any other one is told. */
-async function copyJob(
-  connection: RawConnection,
-  storage: Storage,
-  job: CopyJob,
-  progress: CopyProgress,
-): Promise<() => Promise<void>> {
+async function copyJob(connection: RawConnection, storage: Storage, job: CopyJob): Promise<() => Promise<void>> {
   const { jobId } = job;
   const failed = (error: unknown) => tell({ kind: "failed", jobId, error: errorData(error, job) });
   // Rolling back to the savepoint gives up the table's lock: a copy of hours must not hold off the owner's DDL.
   await connection.query("savepoint range");
+  const progress: CopyProgress = { rowCount: 0, sizeBytes: 0 };
+  reading.set(jobId, progress);
   try {
     const range = { ...job, columns: plansFor(job), fileSizeBytes: options.fileSizeBytes };
-    const copy = await copyRange(connection, storage, { ...range, snapshotLsn: lsn(options.snapshotLsn) }, progress);
+    const copy = await copyRange(connection, storage, { ...range, snapshotLsn: lsn(job.snapshotLsn) }, progress);
     // The lock is still held, so what is true now was true while the rows were read.
     const [row] = await connection.query(`select pg_relation_filenode(${job.heapOid})`);
     await connection.query("rollback to savepoint range");
@@ -120,6 +120,9 @@ async function copyJob(
     await connection.query("rollback to savepoint range");
     failed(error);
     return async () => {};
+  } finally {
+    tellProgress();
+    reading.delete(jobId);
   }
 }
 

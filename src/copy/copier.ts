@@ -13,7 +13,7 @@ export interface CopierEvents {
   done(job: CopyJob, result: CopyJobResult): Promise<void>;
   rewritten(job: CopyJob): Promise<void>;
   failed(job: CopyJob, error: PgFloError): Promise<void>;
-  progress(rowCount: number, sizeBytes: number): void;
+  progress(jobId: number, rowCount: number, sizeBytes: number): void;
 }
 
 /**
@@ -100,7 +100,7 @@ async function runThread(
       const { connection } = message;
       send(job ? { kind: "job", connection, job } : { kind: "end", connection });
     } else if (message.kind === "progress") {
-      events.progress(message.rowCount, message.sizeBytes);
+      events.progress(message.jobId, message.rowCount, message.sizeBytes);
     } else if (message.kind === "failed" && message.jobId === null) {
       throw toError(message.error);
     } else {

@@ -14,8 +14,21 @@ export interface SnapshotSource {
   readonly snapshot: string;
 }
 
-/** Opens the connection inside the snapshot. A snapshot whose exporter is gone is SNAPSHOT_LOST. */
-export async function openInSnapshot({ source, applicationName, snapshot }: SnapshotSource): Promise<RawConnection> {
+/** Opens the connection inside the snapshot. A snapshot that nobody holds any more is SNAPSHOT_LOST. */
+export async function openInSnapshot({ snapshot, ...options }: SnapshotSource): Promise<RawConnection> {
+  const connection = await openConnection(options);
+  try {
+    await enterSnapshot(connection, snapshot);
+  } catch (error) {
+    connection.destroy();
+    throw error;
+  }
+  return connection;
+}
+
+/** Opens it outside of any. */
+export async function openConnection(options: Omit<SnapshotSource, "snapshot">): Promise<RawConnection> {
+  const { source, applicationName } = options;
   const client = await connect(source, {
     applicationName,
     statementTimeoutMs: 0,
@@ -23,14 +36,18 @@ export async function openInSnapshot({ source, applicationName, snapshot }: Snap
   });
   const connection = takeOver(client, receiveTimeoutMs(source));
   await takeBytesAsTheyAre(connection);
+  return connection;
+}
+
+/** Begins a transaction that sees the snapshot. SNAPSHOT_LOST: the connection is of no use any more. */
+export async function enterSnapshot(connection: RawConnection, snapshot: string): Promise<void> {
   await connection.query("begin transaction isolation level repeatable read read only");
   try {
     await connection.query(`set transaction snapshot ${quoteLiteral(snapshot)}`);
   } catch (error) {
-    connection.destroy();
+    if (error instanceof PgFloError && error.code === "CONNECTION_LOST") throw error;
     throw new PgFloError("SNAPSHOT_LOST", `snapshot ${snapshot}, import, it is no longer there`, { cause: error });
   }
-  return connection;
 }
 
 /**

@@ -18,7 +18,7 @@ import { openMirror } from "../query/mirror.ts";
 import type { MirrorTable } from "../query/mirror-table.ts";
 import { openStorage } from "../storage/open.ts";
 import { compareTables, type TableComparison } from "../verify/compare.ts";
-import type { WorkerFigures } from "../worker/worker.ts";
+import type { WorkerFigures } from "../worker/worker-figures.ts";
 import { type DemoFolder, prepareFolder, writeDemoConfig, writeViews } from "./demo-folder.ts";
 import { startEmbedded } from "./embedded-postgres.ts";
 import { resolveBinaries } from "./postgres-binaries.ts";

@@ -3,10 +3,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { PgFloError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
-import { formatLsn, type Lsn } from "../base/lsn.ts";
+import { formatLsn, type Lsn, lsn } from "../base/lsn.ts";
 import type { Config } from "../config/config.ts";
-import { runWorker, type WorkerFigures } from "../worker/worker.ts";
-import { streamLagMs } from "../worker/worker-figures.ts";
+import { runWorker } from "../worker/worker.ts";
+import { streamTotals, type WorkerFigures } from "../worker/worker-figures.ts";
 import { runWorkload, type WorkloadCounts } from "./workload.ts";
 
 const POLL_MS = 20;
@@ -47,11 +47,11 @@ export class Replication implements AsyncDisposable {
 
   /** Done so far. */
   counted(): { readonly transactions: number; readonly changes: number; readonly lagMs: number } {
-    const progress = this.#figures?.stream.progress;
+    const totals = this.#figures && streamTotals(this.#figures);
     return {
       transactions: this.#counts?.transactions ?? 0,
-      changes: progress?.changeCount ?? 0,
-      lagMs: progress ? streamLagMs(progress) : 0,
+      changes: totals?.changes ?? 0,
+      lagMs: totals?.lagMs ?? 0,
     };
   }
 
@@ -75,21 +75,22 @@ export class Replication implements AsyncDisposable {
   /** Waits until everything with a commit LSN below `mark` is durable, then stops the worker. */
   async finish(mark: Lsn): Promise<{ readonly position: Lsn; readonly changes: number }> {
     const deadline = performance.now() + CATCH_UP_TIMEOUT_MS;
-    const progress = () => this.#figures?.stream.progress ?? null;
+    const position = () => lowestPosition(this.#figures);
     await this.until(() => {
-      const { position = 0n, reached = 0n } = progress() ?? {};
-      if (position >= mark - 1n) return true;
+      if (position() >= mark - 1n) return true;
       if (performance.now() > deadline) {
-        const what = `demo, worker, is at ${formatLsn(position as Lsn)} and not at ${formatLsn(mark)} after ${CATCH_UP_TIMEOUT_MS / 1000} s`;
+        const what = `demo, worker, is at ${formatLsn(position())} and not at ${formatLsn(mark)} after ${CATCH_UP_TIMEOUT_MS / 1000} s`;
         throw new PgFloError("INTERNAL", what);
       }
-      if (reached >= mark - 1n) this.#figures?.stream.flush();
+      for (const stream of this.#figures?.streams ?? []) {
+        if (stream.progress && stream.progress.reached >= mark - 1n) stream.flush();
+      }
       return false;
     });
-    const { position, changeCount } = progress()!;
+    const reached = { position: position(), changes: this.counted().changes };
     this.#stopWorker.abort();
     await this.#worker;
-    return { position, changes: changeCount };
+    return reached;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -97,4 +98,10 @@ export class Replication implements AsyncDisposable {
     this.#stopWorker.abort();
     await Promise.allSettled([this.#worker, this.#workload]);
   }
+}
+
+/** Up to where every stream is durable; 0 before they have begun. */
+function lowestPosition(figures: WorkerFigures | null): Lsn {
+  const positions = (figures?.streams ?? []).map(({ progress }) => progress?.position ?? lsn(0n));
+  return positions.reduce((lowest, position) => (position < lowest ? position : lowest), positions[0] ?? lsn(0n));
 }

@@ -12,7 +12,7 @@ import { addedSql, type InexactColumns, inexactCount } from "./inexact-columns.t
 import { type Queryable, row, transaction } from "./queryable.ts";
 import { fenceValues, lockStream, readStream, type StreamFence, takeCutInside } from "./streams.ts";
 import { writableStates } from "./table-state.ts";
-import type { TableColumn } from "./tables.ts";
+import type { TableColumn, TableKey } from "./tables.ts";
 
 export interface BatchTableCounters {
   readonly tableId: number;
@@ -43,7 +43,7 @@ export interface Batch extends StreamFence {
    * Tables that get their cut with this batch, which holds their changes from the cut on that were read while the cut
    * was awaited. In one commit, because the position is already past those changes: a cut without them would lose them.
    */
-  readonly cut?: { readonly tableIds: readonly number[]; readonly lsn: Lsn };
+  readonly cut?: { readonly tables: readonly TableKey[]; readonly lsn: Lsn };
 }
 
 export type BatchCommit =

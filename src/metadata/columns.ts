@@ -62,6 +62,7 @@ export const metadataColumns: Readonly<Record<string, readonly string[]>> = {
     "retry_at",
     "base_lsn",
     "compacted_at",
+    "snapshot_lsn",
   ],
   table_versions: ["group_name", "table_id", "schema_version", "columns", "created_at"],
   copy_ranges: [
@@ -102,5 +103,6 @@ export const metadataColumns: Readonly<Record<string, readonly string[]>> = {
   ],
   compactions: ["compaction_id", "group_name", "table_id", "generation", "host", "pid", "started_at", "lease_until"],
   retired_files: ["group_name", "path", "size_bytes", "retired_at"],
+  snapshots: ["group_name", "worker_id", "lsn", "snapshot_name", "created_at"],
   events: ["event_id", "group_name", "at", "severity", "code", "subject", "message"],
 };

@@ -47,7 +47,7 @@ async function setUp() {
   const claimed = await claimStream(pool, { group, stream: 1, workerId, leaseMs: testLeaseMs });
   assert.ok(claimed.taken);
   const { fence } = claimed;
-  await activateStream(pool, fence, at(1000));
+  await activateStream(pool, fence, at(1000), [table!]);
   const commit = (batch: number) => {
     const position = at(1000 + batch * 100);
     const files = [newFile({ tableId, generation }, `s${batch}`, { lsnStart: position, lsnEnd: position })];

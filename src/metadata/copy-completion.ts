@@ -7,7 +7,7 @@ import { type Lsn, lsn } from "../base/lsn.ts";
 import { filesParameter, filesRecord, type NewFile } from "./files.ts";
 import { addedSql, type InexactColumns, inexactCount } from "./inexact-columns.ts";
 import { type Queryable, row, rows, transaction } from "./queryable.ts";
-import { finishTable, type LockedTable, lockTable } from "./ranges.ts";
+import { finishTable, type LockedTable, lockTable } from "./range-plans.ts";
 import type { StreamKey } from "./streams.ts";
 import type { TableState } from "./table-state.ts";
 import type { Table, TableColumn } from "./tables.ts";

@@ -109,7 +109,7 @@ interface LockedTable {
 // Children first, so that deleting needs no cascade and a missing table does not matter.
 async function lockTables(db: Queryable): Promise<LockedTable[]> {
   const order = [
-    ...["groups", "streams", "tables", "copy_ranges", "compactions", "workers", "files", "retired_files"],
+    ...["groups", "streams", "tables", "copy_ranges", "compactions", "workers", "snapshots", "files", "retired_files"],
     ...["table_versions", "events"],
   ];
   const there = await rows<LockedTable>(

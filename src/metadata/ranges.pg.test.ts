@@ -13,12 +13,12 @@ import {
 } from "../../test/support/metadata.ts";
 import { startPostgres, type TestServer } from "../../test/support/postgres.ts";
 import { PgFloError } from "../base/errors.ts";
+import { planRanges } from "./range-plans.ts";
 import {
   type ClaimedRange,
   claimRange,
   completeRange,
   type NewRange,
-  planRanges,
   releaseRange,
   remainingRanges,
   resetRangesOfLostWorkers,
@@ -52,7 +52,7 @@ async function makeCopy(rangeCounts: readonly number[], connections = 4) {
   const group = await makeGroup(pool, "app");
   const wanted = rangeCounts.map((_, n) => wantedTable(`t${n}`, { mode: "copy-only" }));
   const tables = await makeTables(pool, group, wanted);
-  await takeCut(pool, { group, fence: null, tableIds: tables.map((table) => table.tableId), lsn: at(100) });
+  await takeCut(pool, { group, fence: null, tables, lsn: at(100) });
   for (const [n, count] of rangeCounts.entries()) await plan(pool, tables[n]!, count);
   return { metadata, pool, group, tables, workerId: await makeWorker(pool, group) };
 }
@@ -181,7 +181,7 @@ test("ranges are planned once, for the generation that has the cut, and must cov
   assert.equal(await plan(pool, table!, 5), "already-planned");
   await copyAgain(pool, group, table!.tableId);
   assert.equal(await plan(pool, table!, 5), "not-copying");
-  await takeCut(pool, { group, fence: null, tableIds: [table!.tableId], lsn: at(200) });
+  await takeCut(pool, { group, fence: null, tables: [{ ...table!, generation: table!.generation + 1 }], lsn: at(200) });
   assert.equal(await plan(pool, table!, 5), "not-copying", "the old generation");
   const [now] = await readTables(pool, group);
   const results = await Promise.all([plan(pool, now!, 5), plan(pool, now!, 5), plan(pool, now!, 5)]);

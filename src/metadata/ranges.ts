@@ -2,12 +2,12 @@
 // manifest, in the same transaction. It refuses a result from a worker whose range another one took meanwhile.
 import { PgFloError } from "../base/errors.ts";
 import { failpoint } from "../base/failpoints.ts";
-import type { Lsn } from "../base/lsn.ts";
-import type { TableMode } from "../config/config.ts";
+import { type Lsn, lsn } from "../base/lsn.ts";
 import { filesParameter, filesRecord, type NewFile } from "./files.ts";
 import { addedSql, type InexactColumns, inexactCount } from "./inexact-columns.ts";
 import { type Queryable, row, rows, transaction } from "./queryable.ts";
-import { legalFrom, next, type TableState } from "./table-state.ts";
+import { finishTable, type LockedTable, lockTable } from "./range-plans.ts";
+import type { TableState } from "./table-state.ts";
 
 export interface NewRange {
   readonly heapOid: number;
@@ -24,70 +24,19 @@ export interface ClaimedRange extends NewRange {
   readonly group: string;
   readonly tableId: number;
   readonly generation: number;
+  readonly schemaVersion: number;
+  /** What it is read under. */
+  readonly snapshot: Lsn;
   readonly rangeNumber: number;
   readonly workerId: string;
   /** How often it was claimed; with the worker it fences out an older try. */
   readonly attempt: number;
 }
 
-export type RangePlan =
-  | "planned"
-  /** Another worker was quicker: its ranges hold. */
-  | "already-planned"
-  /** It has no cut, failed, was removed, or began anew. */
-  | "not-copying";
-
-/**
- * Stores the ranges of a table that has a cut and no ranges yet. A table without any (a partitioned one without leaves)
- * is copied at once. `tableBlocks` (of all its heaps) decides which table is copied first: the largest.
- */
-export async function planRanges(
-  db: Queryable,
-  plan: {
-    readonly tableId: number;
-    readonly generation: number;
-    readonly tableBlocks: number;
-    readonly ranges: readonly NewRange[];
-  },
-): Promise<RangePlan> {
-  refuseBoundedHeaps(plan.ranges);
-  return transaction(db, async (transaction) => {
-    const table = await lockTable(transaction, plan.tableId);
-    if (table?.state !== "copying" || table.generation !== plan.generation) return "not-copying";
-    if (table.ranges_total !== null) return "already-planned";
-    await rows(
-      transaction,
-      `insert into _pg_flo.copy_ranges (group_name, table_id, range_number, heap_oid, heap_schema, heap_name,
-         relfilenode, block_from, block_to, table_blocks)
-       select $1, $2, n, "heapOid", "heapSchema", "heapName", relfilenode, "blockFrom", "blockTo", $3
-       from rows from (jsonb_to_recordset($4::jsonb) as ("heapOid" bigint, "heapSchema" text, "heapName" text,
-         relfilenode bigint, "blockFrom" bigint, "blockTo" bigint)) with ordinality
-         as given("heapOid", "heapSchema", "heapName", relfilenode, "blockFrom", "blockTo", n)`,
-      [table.group_name, plan.tableId, plan.tableBlocks, JSON.stringify(plan.ranges)],
-    );
-    await rows(transaction, "update _pg_flo.tables set ranges_total = $2, updated_at = now() where table_id = $1", [
-      plan.tableId,
-      plan.ranges.length,
-    ]);
-    if (plan.ranges.length === 0) await finishTable(transaction, plan.tableId, table);
-    return "planned";
-  });
-}
-
-// A heap grows between the planning and the reading: a plan whose last range ends at a block loses rows.
-function refuseBoundedHeaps(ranges: readonly NewRange[]): void {
-  const bounded = new Map<number, string>();
-  for (const range of ranges) bounded.set(range.heapOid, `${range.heapSchema}.${range.heapName}`);
-  for (const range of ranges) if (range.blockTo === null) bounded.delete(range.heapOid);
-  const [name] = bounded.values();
-  if (name !== undefined)
-    throw new PgFloError("INTERNAL", `plan ranges of heap ${name}, none is open-ended, 0 of them`);
-}
-
 /**
  * Takes one range that nobody works on, of the largest table first; one whose lease ran out too. Any number of workers
  * may ask at once: none waits for another, none gets what another got. Undefined: there is none now.
- * `tableIds`: only of these tables (those that the caller's snapshot is for).
+ * `tableIds`: only of these tables; `snapshots`: only of tables that are read under one of these.
  */
 export async function claimRange(
   db: Queryable,
@@ -96,6 +45,7 @@ export async function claimRange(
     readonly workerId: string;
     readonly leaseMs: number;
     readonly tableIds?: readonly number[];
+    readonly snapshots?: readonly Lsn[];
   },
 ): Promise<ClaimedRange | undefined> {
   return transaction(db, async (transaction) => {
@@ -106,22 +56,51 @@ export async function claimRange(
     const claimed = await row<RangeRow>(
       transaction,
       `update _pg_flo.copy_ranges r set state = 'running', owner = $2, attempts = r.attempts + 1,
+       row_count = null, size_bytes = null,
        lease_until = clock_timestamp() + $3 * interval '1 millisecond'
      from (
-       select open.range_id, t.generation from _pg_flo.copy_ranges open join _pg_flo.tables t using (table_id)
+       select open.range_id, t.generation, t.schema_version, t.snapshot_lsn from _pg_flo.copy_ranges open join _pg_flo.tables t using (table_id)
        where open.group_name = $1 and open.state <> 'done' and t.state = 'copying'
          and (open.state = 'pending' or open.lease_until < clock_timestamp())
          and ($4::bigint[] is null or open.table_id = any($4))
+         and ($5::bigint[] is null or t.snapshot_lsn = any($5))
          and exists (select from _pg_flo.workers where worker_id = $2)
        order by open.table_blocks desc, open.table_id, open.range_number
        limit 1 for update of open skip locked) chosen
      where r.range_id = chosen.range_id
      returning r.range_id, r.group_name, r.table_id, r.range_number, r.heap_oid, r.heap_schema, r.heap_name,
-       r.relfilenode, r.block_from, r.block_to, r.owner, r.attempts, chosen.generation`,
-      [claim.group, claim.workerId, claim.leaseMs, claim.tableIds ?? null],
+       r.relfilenode, r.block_from, r.block_to, r.owner, r.attempts, chosen.generation, chosen.schema_version,
+       chosen.snapshot_lsn`,
+      [
+        claim.group,
+        claim.workerId,
+        claim.leaseMs,
+        claim.tableIds ?? null,
+        claim.snapshots?.map((snapshot) => snapshot.toString()) ?? null,
+      ],
     );
     return claimed && toClaimedRange(claimed);
   });
+}
+
+/** How many ranges could be claimed under these snapshots now; `most` is enough. */
+export async function countOpenRanges(
+  db: Queryable,
+  group: string,
+  snapshots: readonly Lsn[],
+  most: number,
+): Promise<number> {
+  if (snapshots.length === 0) return 0;
+  const counted = await row<{ count: number }>(
+    db,
+    `select count(*)::int as count from (
+       select 1 from _pg_flo.copy_ranges open join _pg_flo.tables t using (table_id)
+       where open.group_name = $1 and open.state <> 'done' and t.state = 'copying'
+         and (open.state = 'pending' or open.lease_until < clock_timestamp()) and t.snapshot_lsn = any($2)
+       limit $3) found`,
+    [group, snapshots.map((snapshot) => snapshot.toString()), most],
+  );
+  return counted?.count ?? 0;
 }
 
 export interface RangeResult {
@@ -231,19 +210,6 @@ async function addCounters(db: Queryable, result: RangeResult): Promise<CountedR
   return counted;
 }
 
-/** Moves a locked table on after its last range, and deletes the ranges: nobody needs them, the counters stay. */
-export async function finishTable(db: Queryable, tableId: number, table: LockedTable): Promise<TableState> {
-  const state = next(table.state, { kind: "rangesDone", mode: table.mode });
-  if (state === null) throw new PgFloError("INTERNAL", `finish table ${tableId}, not allowed in state ${table.state}`);
-  await rows(db, "update _pg_flo.tables set state = $2, updated_at = now() where table_id = $1 and state = any($3)", [
-    tableId,
-    state,
-    legalFrom("rangesDone"),
-  ]);
-  await rows(db, "delete from _pg_flo.copy_ranges where table_id = $1", [tableId]);
-  return state;
-}
-
 /** Gives a range back that was not copied (a clean stop, a lost snapshot). False: it was no longer this worker's. */
 export async function releaseRange(db: Queryable, range: ClaimedRange): Promise<boolean> {
   const released = await row(
@@ -307,28 +273,6 @@ export async function remainingRanges(db: Queryable, group: string): Promise<Rem
   return found.map((table) => ({ ...table, tableId: Number(table.tableId) }));
 }
 
-export interface LockedTable {
-  readonly group_name: string;
-  readonly schema_name: string;
-  readonly table_name: string;
-  readonly mode: TableMode;
-  readonly stream: number | null;
-  readonly state: TableState;
-  readonly generation: number;
-  readonly ranges_total: number | null;
-  readonly ranges_done: number;
-}
-
-/** The table's row, locked until the end of the transaction. */
-export async function lockTable(db: Queryable, tableId: number): Promise<LockedTable | undefined> {
-  return row<LockedTable>(
-    db,
-    `select group_name, schema_name, table_name, mode, stream, state, generation, ranges_total, ranges_done
-     from _pg_flo.tables where table_id = $1 for no key update`,
-    [tableId],
-  );
-}
-
 interface RangeRow {
   readonly range_id: string;
   readonly group_name: string;
@@ -343,6 +287,8 @@ interface RangeRow {
   readonly owner: string;
   readonly attempts: number;
   readonly generation: number;
+  readonly schema_version: number;
+  readonly snapshot_lsn: string;
 }
 
 function toClaimedRange(found: RangeRow): ClaimedRange {
@@ -351,6 +297,8 @@ function toClaimedRange(found: RangeRow): ClaimedRange {
     group: found.group_name,
     tableId: Number(found.table_id),
     generation: found.generation,
+    schemaVersion: found.schema_version,
+    snapshot: lsn(BigInt(found.snapshot_lsn)),
     rangeNumber: found.range_number,
     heapOid: Number(found.heap_oid),
     heapSchema: found.heap_schema,

@@ -7,7 +7,7 @@ import { addEvent, type GroupEvent } from "./events.ts";
 import type { NewFile } from "./files.ts";
 import type { InexactColumns } from "./inexact-columns.ts";
 import { type Queryable, row, transaction } from "./queryable.ts";
-import { lockTable } from "./ranges.ts";
+import { lockTable } from "./range-plans.ts";
 import { fenceValues, type StreamFence } from "./streams.ts";
 import { beginAnew } from "./tables.ts";
 

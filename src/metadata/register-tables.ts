@@ -176,12 +176,14 @@ async function storeDefinitions(db: Queryable, tables: readonly KnownAndWanted[]
     table_id: known.tableId,
     stream: wanted.mode === "copy-only" ? null : (known.stream ?? wanted.stream),
     schema_version: known.schemaVersion + (sameColumns(known.columns, wanted.columns) ? 0 : 1),
+    // What was pending already is another table now too: whoever is about to give it a cut means the one before.
+    grown: known.state === "pending" ? 1 : 0,
   }));
   await rows(
     db,
     `with given as (
        select * from jsonb_to_recordset($1::jsonb) as given(table_id bigint, oid bigint, mode text, stream int,
-         schema_version int, identity jsonb, columns jsonb)
+         schema_version int, grown int, identity jsonb, columns jsonb)
      ), chosen as (
        select t.table_id, t.schema_version as known_version from _pg_flo.tables t join given using (table_id)
        where t.state = 'pending' order by t.table_id for no key update of t
@@ -191,7 +193,7 @@ async function storeDefinitions(db: Queryable, tables: readonly KnownAndWanted[]
        from chosen c join given g using (table_id) join _pg_flo.tables t using (table_id)
        where g.schema_version > c.known_version)
      update _pg_flo.tables t set relation_oid = g.oid, mode = g.mode, stream = g.stream, identity = g.identity,
-       schema_version = g.schema_version, updated_at = now()
+       schema_version = g.schema_version, generation = t.generation + g.grown, updated_at = now()
      from given g, chosen where g.table_id = chosen.table_id and t.table_id = g.table_id`,
     [JSON.stringify(records)],
   );

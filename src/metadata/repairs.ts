@@ -10,7 +10,7 @@ import { addEvent, type GroupEvent } from "./events.ts";
 import type { NewFile } from "./files.ts";
 import type { InexactColumns } from "./inexact-columns.ts";
 import { type Queryable, row, rows, transaction } from "./queryable.ts";
-import { lockTable } from "./ranges.ts";
+import { lockTable } from "./range-plans.ts";
 import type { StreamKey } from "./streams.ts";
 
 export interface TableRepair {

@@ -36,7 +36,7 @@ async function makeStreaming(names: readonly string[]) {
   await ensureStream(pool, { group, stream: 1, slotName: "slot", publications: [] });
   const claim = await claimStream(pool, { group, stream: 1, workerId, leaseMs: testLeaseMs });
   assert.ok(claim.taken);
-  await activateStream(pool, claim.fence, at(100));
+  await activateStream(pool, claim.fence, at(100), tables);
   return { metadata, pool, group, tables, workerId, wanted, fence: claim.fence };
 }
 

@@ -2,6 +2,7 @@
 // Lag and retained WAL are not known here: they come from the source.
 import { PgFloError } from "../base/errors.ts";
 import { type Lsn, lsn } from "../base/lsn.ts";
+import { readRunningProgress, readWaitingWork, type WaitingWork } from "./capacity.ts";
 import type { GroupEvent } from "./events.ts";
 import { readEvents } from "./events.ts";
 import type { ManifestFile } from "./files.ts";
@@ -22,6 +23,9 @@ export interface GroupStatus {
   /** The newest, newest first. */
   readonly events: readonly GroupEvent[];
   readonly files: { readonly count: number; readonly sizeBytes: number };
+  /** What has been read of ranges that are not done, by table id. */
+  readonly reading: ReadonlyMap<number, { readonly rows: number; readonly bytes: number }>;
+  readonly waiting: WaitingWork;
 }
 
 /** What `status` shows. `readGroup` comes first: it tells a missing group and a damaged schema. */
@@ -37,6 +41,8 @@ export async function readStatus(db: Queryable, group: string): Promise<GroupSta
         tables,
         streams,
         workers: await readWorkers(snapshot, group),
+        reading: await readRunningProgress(snapshot, group),
+        waiting: await readWaitingWork(snapshot, group),
         events: await readEvents(snapshot, group, eventsShown),
         files: {
           count: tables.reduce((sum, table) => sum + table.fileCount, 0),

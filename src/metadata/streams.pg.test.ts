@@ -49,7 +49,7 @@ async function makeStream(names = ["t"]) {
   await ensureStream(pool, { group, stream: 1, slotName: "pg_flo_app_1", publications: ["pg_flo_app"] });
   const workerId = await makeWorker(pool, group);
   const fence = await take(pool, group, workerId);
-  await activateStream(pool, fence, at(100));
+  await activateStream(pool, fence, at(100), tables);
   return { metadata, pool, group, tables, table: tables[0]!, workerId, fence };
 }
 
@@ -114,7 +114,7 @@ test("ensuring a stream again gives the slot that it has", async () => {
 test("activation cuts every pending table of the stream with the position just below, once", async () => {
   const { metadata, pool, group, fence } = await makeStream(["a", "b"]);
   await using _ = metadata;
-  assert.deepEqual(await activateStream(pool, fence, at(500)), { result: "already-active" });
+  assert.deepEqual(await activateStream(pool, fence, at(500), []), { result: "already-active" });
   const stream = await readStream(pool, { group, stream: 1 });
   assert.deepEqual([stream?.state, stream?.position, stream?.batch], ["active", at(99), 0n]);
   for (const table of await readTables(pool, group)) {
@@ -130,7 +130,7 @@ test("a table that comes later gets its cut from the stream's owner only", async
     (await tablesWaitingForCut(pool, group, 1)).map((table) => table.name),
     ["later"],
   );
-  const cut = { group, tableIds: [later!.tableId], lsn: at(200) };
+  const cut = { group, tables: [later!], lsn: at(200) };
   const stale = { ...fence, epoch: fence.epoch - 1n };
   assert.equal(await takeCut(pool, { ...cut, fence: stale }), "fenced");
   assert.deepEqual(await takeCut(pool, { ...cut, fence }), [later!.tableId]);
@@ -181,7 +181,7 @@ test("a worker that was replaced commits nothing, moves nothing and activates no
   assert.equal(newFence.epoch, fence.epoch + 1n);
   assert.deepEqual(await commitBatch(pool, makeBatch(fence, table, 1n, 150)), { result: "fenced" });
   assert.equal(await movePosition(pool, { ...fence, batch: 0n, position: at(150) }), "fenced");
-  assert.deepEqual(await activateStream(pool, fence, at(150)), { result: "fenced" });
+  assert.deepEqual(await activateStream(pool, fence, at(150), []), { result: "fenced" });
   assert.equal(await markStreamLost(pool, fence), false);
   assert.equal(await releaseStream(pool, fence), false);
   assert.deepEqual((await heartbeat(pool, { workerId, figures: {}, leaseMs: testLeaseMs })).streams, []);
@@ -290,7 +290,7 @@ test("a file of an older generation is refused when its table has a new cut alre
   const { metadata, pool, group, table, fence } = await makeStream();
   await using _ = metadata;
   await copyAgain(pool, group, table.tableId);
-  await takeCut(pool, { group, fence, tableIds: [table.tableId], lsn: at(120) });
+  await takeCut(pool, { group, fence, tables: [{ ...table, generation: 2 }], lsn: at(120) });
   const old = await commitBatch(pool, makeBatch(fence, table, 1n, 150));
   assert.deepEqual(old, { result: "committed", refusedPaths: ["app/t/1.parquet"] });
   const [anew] = await readTables(pool, group);

@@ -6,6 +6,7 @@ import { failpoint } from "../base/failpoints.ts";
 import { type Lsn, lsn } from "../base/lsn.ts";
 import { type Queryable, row, rows, transaction } from "./queryable.ts";
 import { legalFrom, next } from "./table-state.ts";
+import type { TableKey } from "./tables.ts";
 
 export type StreamState = "creating" | "active" | "lost";
 
@@ -162,10 +163,16 @@ export type Activation =
   | { readonly result: "fenced" };
 
 /**
- * The slot was created at this consistent point C: every pending table of the stream gets it as its cut, and the
- * position becomes C - 1, all at once. Idempotent: after a lost reply `already-active` tells that it was done.
+ * The slot was created at this consistent point C: these tables, published before that, get it as their cut if they are
+ * pending, and the position becomes C - 1, all at once. Others may be registered by another worker and not be published
+ * yet: they wait. Idempotent: after a lost reply `already-active` tells that it was done.
  */
-export async function activateStream(db: Queryable, fence: StreamFence, consistentPoint: Lsn): Promise<Activation> {
+export async function activateStream(
+  db: Queryable,
+  fence: StreamFence,
+  consistentPoint: Lsn,
+  tables: readonly TableKey[],
+): Promise<Activation> {
   return transaction(db, async (transaction) => {
     const stream = await lockStream(transaction, fence);
     if (!stream) return { result: "fenced" };
@@ -177,10 +184,11 @@ export async function activateStream(db: Queryable, fence: StreamFence, consiste
        where group_name = $1 and stream = $2`,
       [fence.group, fence.stream, position.toString()],
     );
-    const tableIds = await cutTables(transaction, consistentPoint, "group_name = $2 and stream = $3", [
-      fence.group,
-      fence.stream,
-    ]);
+    const tableIds = await cutTables(
+      transaction,
+      { group: fence.group, stream: fence.stream, tables },
+      consistentPoint,
+    );
     failpoint("slot.in-activation");
     return { result: "activated", position, tableIds };
   });
@@ -197,18 +205,14 @@ export async function takeCut(
   cut: {
     readonly group: string;
     readonly fence: StreamFence | null;
-    readonly tableIds: readonly number[];
+    readonly tables: readonly TableKey[];
     readonly lsn: Lsn;
   },
 ): Promise<readonly number[] | "fenced"> {
   return transaction(db, async (transaction) => {
     if (cut.fence && !(await lockStream(transaction, cut.fence))) return "fenced";
-    return cutTables(
-      transaction,
-      cut.lsn,
-      "group_name = $2 and stream is not distinct from $3::int and table_id = any($4::bigint[])",
-      [cut.group, cut.fence?.stream ?? null, cut.tableIds],
-    );
+    const { group, fence, tables } = cut;
+    return cutTables(transaction, { group, stream: fence?.stream ?? null, tables }, cut.lsn);
   });
 }
 
@@ -216,14 +220,10 @@ export async function takeCut(
 export async function takeCutInside(
   transaction: Queryable,
   fence: StreamFence,
-  cut: { readonly tableIds: readonly number[]; readonly lsn: Lsn },
+  cut: { readonly tables: readonly TableKey[]; readonly lsn: Lsn },
 ): Promise<boolean> {
   if (!(await lockStream(transaction, fence))) return false;
-  await cutTables(transaction, cut.lsn, "group_name = $2 and stream = $3 and table_id = any($4::bigint[])", [
-    fence.group,
-    fence.stream,
-    cut.tableIds,
-  ]);
+  await cutTables(transaction, { group: fence.group, stream: fence.stream, tables: cut.tables }, cut.lsn);
   failpoint("cut.in-commit");
   return true;
 }
@@ -272,19 +272,32 @@ export function fenceValues(fence: StreamFence): unknown[] {
   return [fence.group, fence.stream, fence.workerId, fence.epoch.toString()];
 }
 
-/** `where` numbers its values from $2. Rows are locked in the order that all statements keep. */
-async function cutTables(transaction: Queryable, cut: Lsn, where: string, values: unknown[]): Promise<number[]> {
+/**
+ * A cut is for one generation: a table that was defined anew meanwhile is another one, which the stream does not know.
+ * Rows are locked in the order that all statements keep.
+ */
+async function cutTables(
+  transaction: Queryable,
+  cut: { readonly group: string; readonly stream: number | null; readonly tables: readonly TableKey[] },
+  at: Lsn,
+): Promise<number[]> {
   const updated = await rows<{ table_id: string }>(
     transaction,
     `with chosen as (
-       select table_id from _pg_flo.tables where ${where} and state = any($${values.length + 2})
+       select table_id from _pg_flo.tables join unnest($4::bigint[], $5::int[]) given(table_id, generation)
+         using (table_id, generation)
+       where group_name = $2 and stream is not distinct from $3::int and state = any($6)
        order by table_id for no key update)
      update _pg_flo.tables t set cut_lsn = $1, updated_at = now(),
-       state = case t.mode when 'stream-only' then $${values.length + 3} else $${values.length + 4} end
+       state = case t.mode when 'stream-only' then $7 else $8 end,
+       snapshot_lsn = case t.mode when 'stream-only' then null else $1::bigint end
      from chosen where t.table_id = chosen.table_id returning t.table_id`,
     [
-      cut.toString(),
-      ...values,
+      at.toString(),
+      cut.group,
+      cut.stream,
+      cut.tables.map(({ tableId }) => tableId),
+      cut.tables.map(({ generation }) => generation),
       legalFrom("cutTaken"),
       next("pending", { kind: "cutTaken", mode: "stream-only" }),
       next("pending", { kind: "cutTaken", mode: "copy-and-stream" }),

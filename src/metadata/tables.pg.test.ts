@@ -19,7 +19,8 @@ import { commitBatch } from "./batches.ts";
 import { addEvent, eventsKept, readEvents } from "./events.ts";
 import { dropGroup, readGroup, registerGroup } from "./groups.ts";
 import { rows, transaction } from "./queryable.ts";
-import { claimRange, completeRange, planRanges } from "./ranges.ts";
+import { planRanges } from "./range-plans.ts";
+import { claimRange, completeRange } from "./ranges.ts";
 import { registerTables } from "./register-tables.ts";
 import { requestTables } from "./requests.ts";
 import { readManifest, readStatus } from "./status.ts";
@@ -46,7 +47,7 @@ async function makeStreaming(names: readonly string[]) {
   const workerId = await makeWorker(pool, group);
   const claim = await claimStream(pool, { group, stream: 1, workerId, leaseMs: testLeaseMs });
   assert.ok(claim.taken);
-  await activateStream(pool, claim.fence, at(100));
+  await activateStream(pool, claim.fence, at(100), tables);
   return { metadata, pool, group, wanted, tables, workerId, fence: claim.fence };
 }
 
@@ -197,7 +198,7 @@ test("a table in the database goes through the same states as the state machine,
         const { tableId, generation } = now;
         if (kind === "cutTaken") {
           const owner = mode === "copy-only" ? null : fence;
-          await takeCut(pool, { group, fence: owner, tableIds: [tableId], lsn: at(200) });
+          await takeCut(pool, { group, fence: owner, tables: [now], lsn: at(200) });
         } else if (kind === "rangesDone") {
           const range = { heapOid: 1, heapSchema: "s", heapName: "h", relfilenode: 1, blockFrom: 0, blockTo: null };
           await planRanges(pool, { tableId, generation, tableBlocks: 1, ranges: [range] });

@@ -22,6 +22,12 @@ export interface TableError {
   readonly at: string; // ISO 8601, by the metadata server's clock
 }
 
+/** A table as it is now: when it begins anew it is another one. */
+export interface TableKey {
+  readonly tableId: number;
+  readonly generation: number;
+}
+
 export interface Table {
   readonly tableId: number;
   readonly group: string;
@@ -37,6 +43,8 @@ export interface Table {
   readonly cutLsn: Lsn | null;
   /** The newest snapshot that a range was read under. Null while none was, and of an older version's copies. */
   readonly copiedLsn: Lsn | null;
+  /** The snapshot that its remaining ranges are read under; with it as its last word once it is copied. */
+  readonly snapshotLsn: Lsn | null;
   readonly schemaVersion: number;
   readonly identity: ReplicaIdentity;
   /** Of `schemaVersion`. */
@@ -75,6 +83,7 @@ export interface TableRow {
   readonly generation: number;
   readonly cut_lsn: string | null;
   readonly copied_lsn: string | null;
+  readonly snapshot_lsn: string | null;
   readonly schema_version: number;
   readonly identity: ReplicaIdentity;
   readonly error: TableError | null;
@@ -249,9 +258,9 @@ export async function beginAnew(
        select table_id from _pg_flo.tables where group_name = $1 and table_id = any($2::bigint[]) and state = any($3)
        order by table_id for no key update)
      update _pg_flo.tables t set state = $4, generation = t.generation + 1, cut_lsn = null, copied_lsn = null,
-       error = null, ranges_total = null, ranges_done = 0, copy_rows = 0, copy_bytes = 0, change_operations = 0,
-       change_rows = 0, change_files = 0, inexact_values = 0, inexact_columns = '{}', file_count = 0, file_bytes = 0,
-       base_lsn = null, compacted_at = null, updated_at = now()
+       snapshot_lsn = null, error = null, ranges_total = null, ranges_done = 0, copy_rows = 0, copy_bytes = 0,
+       change_operations = 0, change_rows = 0, change_files = 0, inexact_values = 0, inexact_columns = '{}',
+       file_count = 0, file_bytes = 0, base_lsn = null, compacted_at = null, updated_at = now()
      from chosen where t.table_id = chosen.table_id returning t.table_id`,
     [group, tableIds, legalFrom(event), "pending" satisfies TableState],
   );
@@ -281,6 +290,7 @@ export function toTable(found: TableRow): Table {
     generation: found.generation,
     cutLsn: found.cut_lsn === null ? null : lsn(BigInt(found.cut_lsn)),
     copiedLsn: found.copied_lsn === null ? null : lsn(BigInt(found.copied_lsn)),
+    snapshotLsn: found.snapshot_lsn === null ? null : lsn(BigInt(found.snapshot_lsn)),
     schemaVersion: found.schema_version,
     identity: found.identity,
     columns: found.columns,

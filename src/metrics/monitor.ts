@@ -6,7 +6,7 @@ import type { Config } from "../config/config.ts";
 import { type GroupFigures, readGroupFigures } from "../metadata/group-figures.ts";
 import { applicationName } from "../postgres/connect.ts";
 import { KeptConnection } from "../postgres/kept-connection.ts";
-import type { WorkerFigures } from "../worker/worker.ts";
+import type { WorkerFigures } from "../worker/worker-figures.ts";
 import { noSigns, type WorkerHealth } from "../worker/worker-health.ts";
 import { countedLog } from "./counted-log.ts";
 import { healthLimits, live, ready, type Verdict } from "./health.ts";

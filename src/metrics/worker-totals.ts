@@ -1,7 +1,7 @@
 // What one process has done in all its sessions: a session's own figures begin at 0, a counter must not.
 import type { SizeHistogram } from "../base/size-histogram.ts";
 import type { StreamProgress } from "../stream/stream-state.ts";
-import type { WorkerFigures } from "../worker/worker.ts";
+import type { WorkerFigures } from "../worker/worker-figures.ts";
 
 const streamCounters = [
   "transactionCount",
@@ -51,7 +51,7 @@ export class WorkerTotals {
   /** By number of the stream, those included that this worker read before. */
   streams(): Map<number, StreamTotals> {
     const totals = new Map(this.#streams);
-    for (const [stream, progress] of streamsOf(this.#current)) {
+    for (const [stream, progress] of this.#current?.counted ?? []) {
       const before = totals.get(stream);
       totals.set(stream, before ? added(before, progress) : progress);
     }
@@ -61,8 +61,7 @@ export class WorkerTotals {
 
 /** The streams that a worker reads now, by number. */
 export function streamsOf(figures: WorkerFigures | null): Map<number, StreamProgress> {
-  const progress = figures?.stream.progress;
-  return new Map(progress ? [[1, progress]] : []);
+  return new Map((figures?.streams ?? []).flatMap(({ stream, progress }) => (progress ? [[stream, progress]] : [])));
 }
 
 function added(before: StreamTotals, progress: StreamProgress): StreamTotals {

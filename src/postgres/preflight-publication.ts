@@ -16,17 +16,20 @@ interface PublicationRow {
 export async function ownPublicationFindings(
   client: ClientBase,
   server: ServerFacts,
-  options: { readonly group: string; readonly stream?: number },
+  options: { readonly group: string; readonly streams: readonly number[] },
 ): Promise<Finding[]> {
-  const names = publicationNames(options.group, options.stream);
+  const names = options.streams.flatMap((stream) => {
+    const { all, insert } = publicationNames(options.group, stream);
+    return [all, insert];
+  });
   const { rows } = await client.query<PublicationRow>(
     `select pubname as name, obj_description(oid, 'pg_publication') as comment, pg_get_userbyid(pubowner) as owner,
        pg_has_role(pubowner, 'USAGE') as owned
      from pg_publication where pubname = any ($1)`,
-    [[names.all, names.insert]],
+    [names],
   );
   const findings: Finding[] = rows.flatMap((row) => takenFindings(row, options.group, server.role));
-  if (rows.length < 2 && !server.mayCreateInDatabase) {
+  if (rows.length < names.length && !server.mayCreateInDatabase) {
     findings.push({
       severity: "error",
       code: "create-publication-right",

@@ -32,13 +32,16 @@ export interface ServerFacts {
   readonly idleSlotTimeout: string;
   readonly connectionsMost: number;
   readonly connectionsUsed: number;
-  readonly slot: SlotState;
+  /** Of the group's streams. */
+  readonly slots: readonly SlotState[];
 }
 
-/** Two queries. */
-export async function readServerFacts(client: ClientBase, slotName: string): Promise<ServerFacts> {
-  const { rows } = await client.query<Omit<ServerFacts, "slot">>(serverFactsSql);
-  return { ...rows[0]!, slot: await readSlot(client, slotName) };
+/** A query, and one for each slot. */
+export async function readServerFacts(client: ClientBase, slotNames: readonly string[]): Promise<ServerFacts> {
+  const { rows } = await client.query<Omit<ServerFacts, "slots">>(serverFactsSql);
+  const slots: SlotState[] = [];
+  for (const name of slotNames) slots.push(await readSlot(client, name));
+  return { ...rows[0]!, slots };
 }
 
 // `setting` is in the parameter's own unit: ms, MB and kB for these.
@@ -77,7 +80,7 @@ export function serverFindings(server: ServerFacts, copyParallel: number): Findi
   return [
     ...walLevel(server),
     ...replicationRight(server),
-    ...slots(server),
+    ...slotFindings(server),
     ...walSenders(server),
     ...connections(server, copyParallel),
     ...settings(server),
@@ -108,8 +111,15 @@ function replicationRight({ superuser, replication, rdsReplication, onRds, role 
   );
 }
 
-function slots(server: ServerFacts): Finding[] {
-  const { slot, slotsMost, slotsUsed, database } = server;
+function slotFindings({ slots, slotsMost, slotsUsed, database }: ServerFacts): Finding[] {
+  const needed = slots.filter((slot) => !slot.exists).length;
+  return [
+    ...slots.flatMap((slot) => oneSlot(slot, database)),
+    ...capacity("max_replication_slots", "no-free-slot", slotsMost, slotsUsed, needed, "replication slots"),
+  ];
+}
+
+function oneSlot(slot: SlotState, database: string): Finding[] {
   const findings: Finding[] = [];
   if (slot.exists) {
     const subject = `replication slot ${slot.name}`;
@@ -127,19 +137,15 @@ function slots(server: ServerFacts): Finding[] {
       );
     }
   }
-  const needed = slot.exists ? 0 : 1;
-  findings.push(
-    ...capacity("max_replication_slots", "no-free-slot", slotsMost, slotsUsed, needed, "replication slots"),
-  );
   return findings;
 }
 
-function walSenders({ slot, walSendersMost, walSendersUsed }: ServerFacts): Finding[] {
-  const needed = slot.exists && slot.active ? 0 : 1;
+function walSenders({ slots, walSendersMost, walSendersUsed }: ServerFacts): Finding[] {
+  const needed = slots.filter((slot) => !slot.exists || !slot.active).length;
   return capacity("max_wal_senders", "no-free-wal-sender", walSendersMost, walSendersUsed, needed, "walsenders");
 }
 
-/** One for the stream, and one more from time to time for the snapshot of tables that come later. */
+/** One for each stream, and one more from time to time for the snapshot of tables that come later. */
 function capacity(name: string, code: string, most: number, used: number, needed: number, what: string): Finding[] {
   const free = most - used;
   if (free > needed) return [];

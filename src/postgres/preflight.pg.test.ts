@@ -8,7 +8,6 @@ import { grantsScript } from "./grants.ts";
 import { preflight, preflightMetadata } from "./preflight.ts";
 import { syncPublications } from "./publication.ts";
 import { type SchemaWishes, selectTables } from "./selection.ts";
-import { slotName } from "./slot.ts";
 
 const everything: SchemaWishes = { public: "*" };
 
@@ -46,7 +45,6 @@ for (const version of [14, 18] as const) {
         return await preflight(client, {
           group: "app",
           selection: selectTables(catalog, options.schemas ?? everything),
-          slotName: slotName("app"),
           metadataAtSource: options.metadataAtSource ?? false,
           copyParallel: options.copyParallel ?? 4,
           ...(options.publication === undefined ? {} : { publication: options.publication }),
@@ -223,7 +221,7 @@ describe("preflight at a server that is not set up", () => {
   async function errors(): Promise<Finding[]> {
     const client = await connect(server.config("postgres"), { applicationName: "pg-flo test check" });
     const selection = selectTables(await readCatalog(client), everything);
-    const options = { group: "app", selection, slotName: "pg_flo_app_1", metadataAtSource: false, copyParallel: 1 };
+    const options = { group: "app", selection, metadataAtSource: false, copyParallel: 1 };
     const findings = await preflight(client, options);
     await client.end();
     return findings.filter(({ severity }) => severity !== "info");

@@ -10,16 +10,17 @@ import { ownPublicationFindings } from "./preflight-publication.ts";
 import { readServerFacts, type ServerFacts, serverFindings } from "./preflight-server.ts";
 import { tableFindings } from "./preflight-tables.ts";
 import type { Selection } from "./selection.ts";
+import { slotName } from "./slot.ts";
 
 export const OLDEST_SERVER_VERSION = 140000;
 
 export interface PreflightOptions {
   readonly group: string;
-  readonly stream?: number;
+  /** The numbers of the group's streams; default one. */
+  readonly streams?: readonly number[];
   readonly selection: Selection;
   /** The publication that a DBA made, if the config names one. */
   readonly publication?: string;
-  readonly slotName: string;
   /** The metadata live in the same database: `preflightMetadata` is asked too. */
   readonly metadataAtSource: boolean;
   readonly copyParallel: number;
@@ -47,14 +48,18 @@ export async function preflightMetadata(client: ClientBase): Promise<Finding[]> 
 }
 
 async function sourceFindings(client: ClientBase, options: PreflightOptions): Promise<Finding[]> {
-  const server = await readServerFacts(client, options.slotName);
+  const streams = options.streams ?? [1];
+  const server = await readServerFacts(
+    client,
+    streams.map((stream) => slotName(options.group, stream)),
+  );
   if (server.version < OLDEST_SERVER_VERSION) return [versionFinding("source", server)];
   if (server.standby) return [standbyFinding("source")];
   return [
     ...options.selection.problems,
     ...serverFindings(server, options.copyParallel),
     ...(options.publication === undefined
-      ? await ownPublicationFindings(client, server, options)
+      ? await ownPublicationFindings(client, server, { group: options.group, streams })
       : await givenPublicationFindings(client, options.publication, options.selection)),
     ...(await tableFindings(client, server, options.selection.tables, options.publication === undefined)),
     ...(options.metadataAtSource ? await metadataFindings(client) : []),

@@ -11,7 +11,6 @@
 // The table leaves `copying` with those files, in one transaction, and only when the stream's position has reached S - 1.
 // A crash repeats all of it, under a later snapshot.
 import { randomInt } from "node:crypto";
-import { systemClock } from "../base/clock.ts";
 import { failpoint } from "../base/failpoints.ts";
 import type { Log } from "../base/log.ts";
 import { formatLsn, type Lsn, lsn } from "../base/lsn.ts";
@@ -40,8 +39,6 @@ export interface CompletionOptions {
   readonly storage: Storage;
   readonly types: ReadonlyMap<number, PgType>;
   readonly log: Log;
-  /** Makes durable what the stream has read, where it runs in this process. */
-  readonly flush: () => void;
 }
 
 /** A table that awaits its completion, and its heaps now and as they were planned. */
@@ -51,26 +48,12 @@ export interface CopiedTable {
   readonly planned: readonly StoredHeap[];
 }
 
-const POSITION_POLL_MS = 100;
 const POSTGRES_EPOCH_US = 946_684_800_000_000n;
 
 /** Whether everything that the snapshot sees is durable in the table's stream. */
 export async function streamHasReached(db: Queryable, table: Table, snapshotLsn: Lsn): Promise<boolean> {
   const stream = await readStream(db, { group: table.group, stream: table.stream! });
   return stream?.position !== undefined && stream.position !== null && stream.position >= snapshotLsn - 1n;
-}
-
-/** Waits until it is. */
-export async function waitForStream(
-  { db, flush }: CompletionOptions,
-  table: Table,
-  snapshotLsn: Lsn,
-  signal: AbortSignal,
-): Promise<void> {
-  while (!(await streamHasReached(db, table, snapshotLsn))) {
-    flush();
-    await systemClock.sleep(POSITION_POLL_MS, signal);
-  }
 }
 
 /**
@@ -80,7 +63,7 @@ export async function waitForStream(
 export async function completeTable(
   options: CompletionOptions,
   copied: CopiedTable,
-  snapshot: HeldSnapshot,
+  snapshot: Pick<HeldSnapshot, "name" | "lsn">,
   signal: AbortSignal,
 ): Promise<void> {
   const { db, log } = options;
@@ -139,7 +122,7 @@ function openBatch({ config, storage }: CompletionOptions, table: Table, epoch: 
 async function readRows(
   options: CompletionOptions,
   { table, heaps, planned }: CopiedTable,
-  snapshot: HeldSnapshot,
+  snapshot: Pick<HeldSnapshot, "name" | "lsn">,
   batch: Batch,
   signal: AbortSignal,
 ): Promise<number> {
@@ -160,7 +143,9 @@ async function readRows(
   signal.addEventListener("abort", giveUp, { once: true });
   try {
     signal.throwIfAborted();
-    const relation = streamRelation(streamTables([table], types, config.schemas).get(table.relationOid)!);
+    const relation = streamRelation(
+      streamTables([table], types, config.schemas, table.stream!).get(table.relationOid)!,
+    );
     const source = { connection, relation, heaps, planned };
     const places = await findRows(source, continued(first.value, keys));
     const timeUs = await transactionTimeUs(connection);

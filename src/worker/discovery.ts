@@ -6,13 +6,12 @@ import type { Log } from "../base/log.ts";
 import type { Config } from "../config/config.ts";
 import type { Queryable } from "../metadata/queryable.ts";
 import { type Registration, registerTables, type WantedTable } from "../metadata/register-tables.ts";
-import { copyAgain, type Table } from "../metadata/tables.ts";
+import { copyAgain, readTables, type Table } from "../metadata/tables.ts";
 import { type Catalog, type PgType, readCatalog, readTypes } from "../postgres/catalog.ts";
 import type { Finding } from "../postgres/finding.ts";
 import { readPublication } from "../postgres/given-publication.ts";
 import { preflight } from "../postgres/preflight.ts";
 import { type Selection, selectTables } from "../postgres/selection.ts";
-import { slotName } from "../postgres/slot.ts";
 import { withTypeParts } from "../postgres/type-parts.ts";
 import type { Storage } from "../storage/storage.ts";
 import type { StreamTable } from "../stream/stream-table.ts";
@@ -20,7 +19,8 @@ import { planColumns, withBloomFilters } from "../types/registry.ts";
 import { tableConfig } from "./table-config.ts";
 import { selectWrittenAs } from "./written-as.ts";
 
-export const STREAM = 1;
+/** Copy-only tables go with it. */
+export const FIRST_STREAM = 1;
 
 export interface Discovery {
   readonly catalog: Catalog;
@@ -54,7 +54,7 @@ export async function refuseFindings(
     group: config.group,
     selection,
     ...(config.publication === undefined ? {} : { publication: config.publication }),
-    slotName: slotName(config.group, STREAM),
+    streams: wantedStreams(config),
     metadataAtSource,
     copyParallel: config.copy.parallel,
   });
@@ -84,7 +84,7 @@ export async function register(
   storage: Storage,
   log: Log,
 ): Promise<readonly Table[]> {
-  const wanted = wantedTables(discovery);
+  const wanted = assignStreams(await readTables(db, config.group), wantedTables(discovery), wantedStreams(config));
   let registration = await registerTables(db, config.group, wanted);
   failpoint("tables.registered");
   await removeFiles(storage, registration);
@@ -113,19 +113,49 @@ function wantedTables({ selection, types }: Discovery): WantedTable[] {
     name: table.name,
     oid: table.oid,
     mode,
-    stream: mode === "copy-only" ? null : STREAM,
+    stream: mode === "copy-only" ? null : FIRST_STREAM,
     identity: table.identity,
     columns: planColumns(table.columns, types).map(({ source, fileName }) => ({ ...source, fileName })),
   }));
 }
 
-/** The stream's tables as they are stored now, by relation OID. */
+/**
+ * New tables go to the stream with the fewest; others keep theirs. Two workers that register at once may choose
+ * differently: the metadata keep what was stored first.
+ */
+export function assignStreams(
+  known: readonly Pick<Table, "schema" | "name" | "stream" | "state">[],
+  wanted: readonly WantedTable[],
+  streams: readonly number[],
+): WantedTable[] {
+  const key = ({ schema, name }: { readonly schema: string; readonly name: string }) => JSON.stringify([schema, name]);
+  const stored = new Map(known.map((table) => [key(table), table.stream]));
+  const counts = new Map(streams.map((stream) => [stream, 0]));
+  const count = (stream: number) => counts.set(stream, (counts.get(stream) ?? 0) + 1);
+  for (const { stream, state } of known) if (stream !== null && state !== "removed") count(stream);
+  return wanted.map((table) => {
+    if (table.mode === "copy-only") return table;
+    const before = stored.get(key(table)) ?? null;
+    if (before !== null) return { ...table, stream: before };
+    const stream = streams.reduce((least, one) => (counts.get(one)! < counts.get(least)! ? one : least));
+    count(stream);
+    return { ...table, stream };
+  });
+}
+
+/** The streams that new tables go to. */
+export function wantedStreams({ stream }: Config): number[] {
+  return Array.from({ length: stream.streamCount }, (_, index) => FIRST_STREAM + index);
+}
+
+/** A stream's tables as they are stored now, by relation OID. */
 export function streamTables(
   tables: readonly Table[],
   types: ReadonlyMap<number, PgType>,
   schemas: Config["schemas"],
+  stream: number,
 ): Map<number, StreamTable> {
-  const mirrored = tables.filter((table) => table.stream === STREAM && table.state !== "removed");
+  const mirrored = tables.filter((table) => table.stream === stream && table.state !== "removed");
   return new Map(
     mirrored.map((table) => {
       const { tableId, generation, schemaVersion, relationOid: oid, schema, name, identity } = table;

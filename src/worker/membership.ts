@@ -41,14 +41,24 @@ function diedHere(worker: WorkerInfo): boolean {
   return worker.pid === process.pid || !processLives(worker.pid);
 }
 
-/** Renews the leases until the signal. A heartbeat that fails is repeated; one that says "you are dead" ends it. */
+export function heartbeatMs(leaseMs: number): number {
+  return Math.max(100, leaseMs / HEARTBEATS_PER_LEASE);
+}
+
+/** Renews the leases until the signal, and clears away workers that do not any more. A heartbeat that fails is repeated; one that says "you are dead" ends it. */
 export async function keepLeases(
   db: Queryable,
-  worker: { readonly workerId: string; readonly leaseMs: number; readonly log: Log; readonly health: WorkerHealth },
+  worker: {
+    readonly workerId: string;
+    readonly group: string;
+    readonly leaseMs: number;
+    readonly log: Log;
+    readonly health: WorkerHealth;
+  },
   figures: () => unknown,
   signal: AbortSignal,
 ): Promise<void> {
-  const intervalMs = Math.max(100, worker.leaseMs / HEARTBEATS_PER_LEASE);
+  const intervalMs = heartbeatMs(worker.leaseMs);
   while (!signal.aborted) {
     worker.health.heartbeatTriedAt = performance.now();
     try {
@@ -57,6 +67,8 @@ export async function keepLeases(
         throw new PgFloError("LEASE_LOST", `worker ${worker.workerId}, lease, another worker took it for dead`);
       worker.health.heartbeatAt = performance.now();
       failpoint("lease.renewed");
+      const gone = await cleanExpiredWorkers(db, worker.group, worker.leaseMs);
+      if (gone.length > 0) worker.log.info("cleaned up after workers whose leases ran out", { workers: gone.length });
     } catch (error) {
       if (!(error instanceof PgFloError) || error.action !== "retry" || error.code === "LEASE_LOST") throw error;
       worker.log.warn("heartbeat failed", errorFacts(error));

@@ -16,7 +16,8 @@ import {
 } from "../../test/support/metadata.ts";
 import { startPostgres, type TestServer } from "../../test/support/postgres.ts";
 import { claimCompaction, releaseCompaction } from "../metadata/compactions.ts";
-import { claimRange, completeRange, planRanges } from "../metadata/ranges.ts";
+import { planRanges } from "../metadata/range-plans.ts";
+import { claimRange, completeRange } from "../metadata/ranges.ts";
 import { activateStream, claimStream, ensureStream, takeCut } from "../metadata/streams.ts";
 import { openLocalStorage } from "../storage/local.ts";
 import { baseFilePath, copyFilePath, streamFilePath } from "../storage/paths.ts";
@@ -61,7 +62,7 @@ test("a copy's file is an orphan unless it is listed or its range is held", asyn
   const { pool, group, put, paths } = made;
   const [table] = await makeTables(pool, group, [wantedTable("t", { mode: "copy-only" })]);
   const { tableId, generation } = table!;
-  await takeCut(pool, { group, fence: null, tableIds: [tableId], lsn: at(1) });
+  await takeCut(pool, { group, fence: null, tables: [table!], lsn: at(1) });
   const ranges = [0, 100].map((blockFrom, n) => ({
     ...{ heapOid: 1, heapSchema: "public", heapName: "t", relfilenode: 1, blockFrom, blockTo: n === 0 ? 100 : null },
   }));
@@ -103,7 +104,7 @@ test("a stream's file is an orphan when it is not listed and a later epoch has b
     return claimed.fence;
   };
   const fence = await claim();
-  await activateStream(pool, fence, at(100));
+  await activateStream(pool, fence, at(100), []);
   const path = (stream: number, epoch: bigint) =>
     streamFilePath(group, "public", "t", new Date(), `${stream}-${epoch}-00000001`, 1);
   const written = await put(path(1, fence.epoch));

@@ -35,7 +35,7 @@ export interface RepairSource {
   readonly config: Config;
   readonly storage: Storage;
   readonly types: ReadonlyMap<number, PgType>;
-  readonly snapshot: HeldSnapshot;
+  readonly snapshot: Pick<HeldSnapshot, "name" | "lsn">;
   /** The table's heaps as they are in the snapshot. */
   readonly heaps: readonly HeapRelation[];
 }
@@ -66,7 +66,7 @@ export async function writeRepair(
   signal: AbortSignal,
 ): Promise<RepairRows> {
   const { config, storage, types, snapshot } = source;
-  const relation = streamRelation(streamTables([table], types, config.schemas).get(table.relationOid)!);
+  const relation = streamRelation(streamTables([table], types, config.schemas, table.stream!).get(table.relationOid)!);
   const unique = `${snapshot.lsn}${String(randomInt(1e9)).padStart(9, "0")}`;
   const batch = new Batch({
     group: config.group,

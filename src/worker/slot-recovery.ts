@@ -12,6 +12,7 @@ import type { Config } from "../config/config.ts";
 import { commitRecovery, type RecoveredTable } from "../metadata/recoveries.ts";
 import type { ManifestTable } from "../metadata/status.ts";
 import { claimStream, markStreamLost, readStreams, type Stream, type StreamFence } from "../metadata/streams.ts";
+import { readTables } from "../metadata/tables.ts";
 import { releaseWorker } from "../metadata/workers.ts";
 import { syncPublications } from "../postgres/publication.ts";
 import { dropSlot, readSlot, slotLostReason } from "../postgres/slot.ts";
@@ -58,7 +59,7 @@ export async function recoverLostStreams(options: RecoveryOptions, signal: Abort
       const lease = { ...member, leaseMs: config.leaseMs, log, health: noSigns() };
       const inner = AbortSignal.any([signal, end.signal]);
       const claim = await claimStream(db, { ...member, stream: stream.stream, leaseMs: config.leaseMs });
-      if (!claim.taken) throw streamTaken(config.group, claim);
+      if (!claim.taken) throw streamTaken(stream, claim);
       const leases = keepLeases(db, lease, () => ({}), inner).catch((error: unknown) => end.abort(error));
       recoveries.push(await recoverStream(options, claim.stream, claim.fence, inner));
       end.abort();
@@ -87,7 +88,7 @@ async function recoverStream(
   signal: AbortSignal,
 ): Promise<Recovery> {
   const { config, db, storage, log } = options;
-  if (!(await markStreamLost(db, fence))) throw streamFenced(config.group);
+  if (!(await markStreamLost(db, fence))) throw streamFenced(fence);
   await using snapshot = await newSlot(options, stream, signal);
   const from = stream.position!;
   if (snapshot.lsn - 1n < from) {
@@ -105,7 +106,7 @@ async function recoverStream(
     message: recoveryMessage(recovery),
   };
   const committed = await commitRecovery(db, fence, { point: snapshot.lsn, ...found, event });
-  if (committed.result === "fenced") throw streamFenced(config.group);
+  if (committed.result === "fenced") throw streamFenced(fence);
   failpoint("recovery.committed");
   for (const path of committed.removedPaths) await storage.remove(path); // nobody lists them, so nobody reads them
   log.warn(`stream recovered: ${event.message}`, { slot: stream.slotName });
@@ -114,14 +115,19 @@ async function recoverStream(
 
 /** Under the name of the lost one, with the tables published before, so that nothing behind its point is missed. */
 async function newSlot(
-  { config, log }: RecoveryOptions,
+  { config, db, log }: RecoveryOptions,
   { stream, slotName }: Stream,
   signal: AbortSignal,
 ): Promise<HeldSnapshot> {
   await onSource(config, "drop a lost slot", async (source) => {
     const { selection, catalog } = await discover(source, config);
     if (config.publication === undefined) {
-      const { tables } = selection;
+      const own = new Set(
+        (await readTables(db, config.group))
+          .filter((table) => table.stream === stream)
+          .map((table) => table.relationOid),
+      );
+      const tables = selection.tables.filter(({ table }) => own.has(table.oid));
       await syncPublications(source, { group: config.group, stream, tables, serverVersion: catalog.serverVersion });
     }
     await dropSlot(source, slotName);

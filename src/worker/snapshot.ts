@@ -18,6 +18,8 @@ export interface HeldSnapshot extends AsyncDisposable {
   readonly name: string;
   /** It sees exactly the transactions with a commit LSN below it. */
   readonly lsn: Lsn;
+  /** Asks the server: a connection that was lost took it away. */
+  alive(): Promise<boolean>;
 }
 
 /**
@@ -84,14 +86,31 @@ async function heard<T>(
   }
 }
 
+/** Holds a snapshot that somebody exported under this name, as of this LSN. SNAPSHOT_LOST: nobody holds it any more. */
+export function importSnapshot(config: Config, exported: string, lsn: Lsn): Promise<HeldSnapshot> {
+  return holdSnapshot(config, exported, lsn);
+}
+
 // The exporting connection must stay idle; a transaction that imported the snapshot can export it again and again.
 async function holdSnapshot(config: Config, exported: string, lsn: Lsn): Promise<HeldSnapshot> {
-  const holder = await connect(config.source, { applicationName: applicationName(config.group, "snapshot") });
+  let lost = false;
+  const onLost = (): void => {
+    lost = true;
+  };
+  const holder = await connect(config.source, { applicationName: applicationName(config.group, "snapshot"), onLost });
   try {
     await holder.query("begin transaction isolation level repeatable read read only");
     await holder.query(`set transaction snapshot ${quoteLiteral(exported)}`);
     const { rows } = await holder.query<{ name: string }>("select pg_export_snapshot() as name");
-    return { name: rows[0]!.name, lsn, [Symbol.asyncDispose]: () => endClient(holder) };
+    return {
+      name: rows[0]!.name,
+      lsn,
+      async alive() {
+        if (!lost) await holder.query("select 1").catch(onLost);
+        return !lost;
+      },
+      [Symbol.asyncDispose]: () => endClient(holder),
+    };
   } catch (error) {
     await endClient(holder);
     throw toPgFloError(error, `hold the snapshot for group ${config.group}`);

@@ -1,5 +1,6 @@
-// Runs the stream of a worker: claims it, opens the slot, and binds what becomes durable to the lease's fence.
+// Runs one stream of a worker: claims it, opens the slot, and binds what becomes durable to the lease's fence.
 // Each run is one connection; the service around it opens the next one with back-off.
+import { isDeepStrictEqual } from "node:util";
 import { PgFloError } from "../base/errors.ts";
 import { failpoint } from "../base/failpoints.ts";
 import { errorFacts, type Log } from "../base/log.ts";
@@ -15,13 +16,15 @@ import {
   movePosition,
   type StreamClaim,
   type StreamFence,
+  type StreamKey,
   type Stream as StreamRow,
 } from "../metadata/streams.ts";
-import { readTables, setTableError } from "../metadata/tables.ts";
+import { readTables, setTableError, type Table } from "../metadata/tables.ts";
 import type { PgType } from "../postgres/catalog.ts";
 import { applicationName } from "../postgres/connect.ts";
 import { openReplication, type ReplicationConnection } from "../postgres/replication.ts";
-import { readSlot, slotLostError, slotLostReason } from "../postgres/slot.ts";
+import { endSlotSession } from "../postgres/sessions.ts";
+import { readSlot, slotLostError, slotLostReason, slotName } from "../postgres/slot.ts";
 import type { Storage } from "../storage/storage.ts";
 import type { FinishedFile } from "../stream/batch.ts";
 import { Stream } from "../stream/stream.ts";
@@ -29,7 +32,7 @@ import type { StreamCommits, TakenCut } from "../stream/stream-options.ts";
 import { type StreamProgress, startProgress } from "../stream/stream-state.ts";
 import type { StreamTable } from "../stream/stream-table.ts";
 import { InexactCounts } from "../types/inexact-counts.ts";
-import { STREAM, streamTables } from "./discovery.ts";
+import { streamTables } from "./discovery.ts";
 import { followTimeline } from "./failover.ts";
 import { onSource, refuseStandby } from "./source-connection.ts";
 
@@ -43,7 +46,9 @@ export interface StreamServiceOptions {
   readonly db: Queryable;
   readonly storage: Storage;
   readonly workerId: string;
-  readonly publications: readonly string[];
+  readonly stream: number;
+  /** By number of the stream: the counters of this worker, which go on when it takes the stream again. */
+  readonly counted: Map<number, StreamProgress>;
   readonly types: ReadonlyMap<number, PgType>;
   readonly binary: boolean;
   readonly log: Log;
@@ -57,6 +62,9 @@ export class StreamService {
   /** As the slot is; null when the server does not know it. */
   #slotFailover: boolean | null = null;
   #current: Stream | null = null;
+  #tables: ReadonlyMap<number, StreamTable> = new Map();
+  /** Of the newest run: what this worker's writes for the stream are bound to. */
+  fence: StreamFence | null = null;
   #waiting: ((stream: Stream) => void)[] = [];
   progress: StreamProgress | null = null;
 
@@ -67,7 +75,8 @@ export class StreamService {
 
   /** Runs until the signal, over lost connections. */
   run(signal: AbortSignal): Promise<void> {
-    return runService((inner) => this.#runOnce(inner), signal, { name: "stream", log: this.#options.log });
+    const { log, stream } = this.#options;
+    return runService((inner) => this.#runOnce(inner), signal, { name: `stream ${stream}`, log });
   }
 
   /** The stream that runs now, or the next one that does. */
@@ -80,33 +89,57 @@ export class StreamService {
     return promise.finally(() => signal.removeEventListener("abort", abort));
   }
 
+  get stream(): number {
+    return this.#options.stream;
+  }
+
+  get slot(): string {
+    return slotName(this.#options.config.group, this.stream);
+  }
+
+  /** Whether it reads the table as it is defined now: another worker may have registered it otherwise meanwhile. */
+  knows(table: Table): boolean {
+    const known = this.#tables.get(table.relationOid);
+    return (
+      known !== undefined &&
+      known.tableId === table.tableId &&
+      known.schemaVersion === table.schemaVersion &&
+      isDeepStrictEqual(known.identity, table.identity)
+    );
+  }
+
   /** Makes durable what has been read. */
   flush(): void {
     this.#current?.flush();
   }
 
   async #runOnce(signal: AbortSignal): Promise<void> {
-    const { config, db, workerId, types, storage, publications, log } = this.#options;
+    const { config, db, workerId, types, storage, counted, log } = this.#options;
     // Claimed for every run: the new epoch makes sure that no commit of the run before can still arrive.
-    const claim = await claimStream(db, { group: config.group, stream: STREAM, workerId, leaseMs: config.leaseMs });
-    if (!claim.taken) throw streamTaken(config.group, claim);
+    const key = { group: config.group, stream: this.#options.stream };
+    const claim = await claimStream(db, { ...key, workerId, leaseMs: config.leaseMs });
+    if (!claim.taken) throw streamTaken(key, claim);
     const { stream, fence } = claim;
+    this.fence = fence;
     failpoint("stream.taken");
     await this.#checkSlot(fence, stream);
-    const tables = streamTables(await readTables(db, config.group), types, config.schemas);
+    const tables = streamTables(await readTables(db, config.group), types, config.schemas, stream.stream);
+    this.#tables = tables;
     const connection = await openReplication(config.source, {
       applicationName: applicationName(config.group, "stream"),
     });
     const position = await this.#startPosition(connection, fence, stream);
-    this.progress = this.progress
-      ? { ...this.progress, reached: position, position, changedUpTo: position }
+    const before = counted.get(stream.stream);
+    this.progress = before
+      ? { ...before, reached: position, position, changedUpTo: position }
       : startProgress(position);
+    counted.set(stream.stream, this.progress);
     const running = new Stream(connection, {
       group: config.group,
-      stream: STREAM,
+      stream: stream.stream,
       epoch: fence.epoch,
       slot: stream.slotName,
-      publications,
+      publications: stream.publications,
       position,
       batch: stream.batch,
       tables,
@@ -137,7 +170,7 @@ export class StreamService {
     const { config, db, log } = this.#options;
     try {
       const position = await followTimeline(db, { fence, stream, log }, connection);
-      if (position === null) throw streamFenced(config.group);
+      if (position === null) throw streamFenced(fence);
       const { failover } = config.stream;
       if (this.#slotFailover !== null && this.#slotFailover !== failover) {
         await connection.alterSlot(stream.slotName, { failover });
@@ -155,6 +188,8 @@ export class StreamService {
     const { config, db } = this.#options;
     const state = await onSource(config, "read the slot", async (source) => {
       await refuseStandby(source, config.group); // what it has of slots says nothing before it is promoted
+      // Of the worker that had the stream before, or of our own lost connection: neither can make anything durable.
+      await endSlotSession(source, slot, [applicationName(config.group, "stream")]);
       return readSlot(source, slot);
     });
     this.#slotFailover = state.exists ? state.failover : null;
@@ -201,7 +236,7 @@ export class StreamService {
         await persistAlways("commit of a batch", async () => {
           failpoint("batch.before-commit");
           const outcome = await commitBatch(db, batch);
-          if (outcome.result === "fenced") throw streamFenced(config.group);
+          if (outcome.result === "fenced") throw streamFenced(fence);
           failpoint("batch.after-commit");
           for (const path of outcome.refusedPaths) await storage.remove(path);
         });
@@ -209,7 +244,7 @@ export class StreamService {
       },
       position: (batch, position) =>
         persist("commit of a position", async () => {
-          if ((await movePosition(db, { ...fence, batch, position })) === "fenced") throw streamFenced(config.group);
+          if ((await movePosition(db, { ...fence, batch, position })) === "fenced") throw streamFenced(fence);
           failpoint("stream.position-moved");
         }),
       tableFailed: async (table, error) => {
@@ -259,7 +294,7 @@ function batchContent(
       inexactColumns: inexact.byColumn,
     })),
     newVersions: [],
-    ...(cut && { cut: { tableIds: cut.tables.map((table) => table.tableId), lsn: cut.lsn as Lsn } }),
+    ...(cut && { cut: { tables: cut.tables, lsn: cut.lsn } }),
   };
 }
 
@@ -279,16 +314,16 @@ function batchFigures(files: readonly FinishedFile[], changes: ReadonlyMap<Strea
 }
 
 /** What a worker is told that was replaced. */
-export function streamFenced(group: string): PgFloError {
-  return new PgFloError("STREAM_TAKEN", `stream ${STREAM} of group ${group}, lease, another worker took it over`);
+export function streamFenced({ group, stream }: StreamKey): PgFloError {
+  return new PgFloError("STREAM_TAKEN", `stream ${stream} of group ${group}, lease, another worker took it over`);
 }
 
 /** Says who owns the stream. */
-export function streamTaken(group: string, claim: Extract<StreamClaim, { taken: false }>): PgFloError {
+export function streamTaken({ group, stream }: StreamKey, claim: Extract<StreamClaim, { taken: false }>): PgFloError {
   const { host, pid, heartbeatAgeMs } = claim.owner;
   const age = heartbeatAgeMs === null ? "unknown" : `${Math.round(heartbeatAgeMs / 1000)} s ago`;
   return new PgFloError(
     "STREAM_TAKEN",
-    `stream ${STREAM} of group ${group}, owner, worker with pid ${pid} on ${host} (last heartbeat ${age})`,
+    `stream ${stream} of group ${group}, owner, worker with pid ${pid} on ${host} (last heartbeat ${age})`,
   );
 }

@@ -119,6 +119,13 @@ const inexact: Play = async ({ database, run, client, name }) => {
   return "compared";
 };
 
+/** Another worker reads, and takes so long for it that this one takes over its snapshot. */
+const besideAnother: Play = async ({ run, name }) => {
+  await using other = run.armed("copy.snapshot-imported=delay(8000)");
+  await other.saw(/failpoint copy/);
+  await run.killedAt(name);
+};
+
 const unfinishedSlot: Play = async ({ run, name }) => {
   await run.killedAt("slot.created");
   await run.killedAt(name);
@@ -234,12 +241,14 @@ const parts: Readonly<Record<Failpoint, Part>> = {
   "cut.held-put": later(),
   "cut.in-commit": later(),
   "cut.stored": later(),
+  "snapshot.imported": { stage: "fresh", play: besideAnother },
+  "snapshot.registered": fresh(),
   "cut.copy-only-stored": {
     stage: "fresh",
     play: idle,
     schemas: "{ public: { t: { mode: copy-only }, wide: {}, plain: {}, parted: {}, audit: {} } }",
   },
-  "copy.planned": fresh(2),
+  "copy.planned": fresh(),
   "copy.range-claimed": fresh(2),
   "copy.snapshot-imported": later(),
   "copy.range-read": fresh(2),

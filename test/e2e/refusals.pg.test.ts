@@ -116,18 +116,6 @@ test("a storage folder that cannot be written, and one that is a file", async ()
   await refused({ ...options, storage: "/sys/pg-flo" }, denied);
 });
 
-test("a second worker is told who owns the stream", async () => {
-  await using database = await server.createDatabase();
-  await database.client.query("create table t (id int primary key)");
-  await using run = await makeRun({ source: database.config });
-  await using first = run.start();
-  await first.saw(/streaming/);
-  const second = await run.run(["replicate"]);
-  assert.equal(second.code, 1, second.stderr);
-  assert.match(second.stderr, new RegExp(`^\\[STREAM_TAKEN\\].*pid ${first.pid} `, "m"));
-  assert.ok(first.running);
-});
-
 test("metadata of a newer version, damaged metadata, and metadata of another storage", async () => {
   await using database = await server.createDatabase();
   const { client } = database;

@@ -14,6 +14,8 @@ export interface FailpointRun extends ReplicationRun {
   readonly group: string;
   /** Runs the command line, which must be killed at the failpoint and nowhere else. */
   killedAt(name: Failpoint, how?: KillOptions): Promise<void>;
+  /** Starts a worker with these failpoints armed, as PG_FLO_FAILPOINTS has them. */
+  armed(failpoints: string): CliProcess;
   /** `replicate --until-caught-up` in this process: what a restart does, in half of its time. */
   restart(): Promise<void>;
 }
@@ -45,6 +47,11 @@ export async function makeFailpointRun(options: RunOptions): Promise<FailpointRu
       assert.ok(ended.stderr.endsWith(`failpoint ${name}: kill\n`), `${name} was not reached: ${ended.stderr}`);
       assert.equal(ended.signal, "SIGKILL", ended.stderr);
     },
+    armed: (failpoints) =>
+      spawnCli(["replicate", "--config", run.config], {
+        env: { ...env, PG_FLO_FAILPOINTS: failpoints },
+        timeoutMs: TIMEOUT_MS,
+      }),
     restart: () => restart(run.config, options.source),
   };
 }

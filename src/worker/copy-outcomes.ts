@@ -1,0 +1,44 @@
+// What becomes of a table whose copy cannot go on: it begins anew, or stops with an error that people are told.
+import { PgFloError } from "../base/errors.ts";
+import { failpoint } from "../base/failpoints.ts";
+import { errorFacts, type Log } from "../base/log.ts";
+import type { Config } from "../config/config.ts";
+import { addEvent } from "../metadata/events.ts";
+import type { Queryable } from "../metadata/queryable.ts";
+import { copyAgain, setTableError, type TableKey } from "../metadata/tables.ts";
+import type { Storage } from "../storage/storage.ts";
+
+export interface CopyOutcomeOptions {
+  readonly config: Config;
+  readonly db: Queryable;
+  readonly storage: Storage;
+  readonly log: Log;
+  readonly onTableChanged: () => void;
+}
+
+/** Its files leave the manifest and the storage. */
+export async function beginCopyAnew(
+  { config, db, storage, log }: CopyOutcomeOptions,
+  table: { readonly tableId: number; readonly name: string },
+  reason: string,
+): Promise<void> {
+  log.warn("the copy of this table begins anew", { table: table.name, reason });
+  for (const path of (await copyAgain(db, config.group, table.tableId)) ?? []) await storage.remove(path);
+}
+
+/** `subject`: the table's name. A definition that is another one now is read again, and the table copied with it. */
+export async function failCopy(
+  { config, db, log, onTableChanged }: CopyOutcomeOptions,
+  table: TableKey,
+  subject: string,
+  error: PgFloError,
+): Promise<void> {
+  const changed = error.code === "TABLE_CHANGED";
+  const known = changed || error.code === "TABLE_FAILED";
+  const failure = known ? error : new PgFloError("TABLE_FAILED", `table ${subject}, copy, ${error.message}`);
+  log.error(failure.message, errorFacts(error));
+  await setTableError(db, table, { code: failure.code, message: failure.message });
+  failpoint("copy.table-failing");
+  await addEvent(db, config.group, { severity: "error", code: error.code, subject, message: failure.message });
+  if (changed) onTableChanged();
+}
