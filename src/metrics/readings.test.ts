@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { parsePrometheus, readingOf } from "../../test/support/prometheus-text.ts";
 import { sampleFigures } from "../../test/support/sample-figures.ts";
 import { errorPolicies } from "../base/errors.ts";
+import { lsn } from "../base/lsn.ts";
 import { metricList, metricNames } from "./metric-list.ts";
 import { prometheusText } from "./prometheus.ts";
 import { type Figures, readingsOf } from "./readings.ts";
@@ -40,6 +41,14 @@ test("what is not known any more has no value, and nothing of the scrape before 
     const always = /^pg_flo_(worker_(info|running|sessions)|errors|copy|group_reachable)/.test(metric);
     assert.equal(families.get(metric)!.samples.length > 0, always, metric);
   }
+});
+
+test("the end of the log is never before what was read of it", async () => {
+  const sample = sampleFigures();
+  const budget = sample.budgets.get("pg_flo_app_1")!;
+  const old = await scrape({ ...sample, budgets: new Map([["pg_flo_app_1", { ...budget, walPosition: lsn(500n) }]]) });
+  assert.equal(readingOf(old, "pg_flo_stream_lag_bytes", { stream: "app_1" }), 1000);
+  assert.equal(readingOf(old, "pg_flo_source_wal_lsn"), 2000);
 });
 
 test("a slot without a limit has no time left, one that does not grow has no end", async () => {

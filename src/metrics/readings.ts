@@ -41,12 +41,12 @@ export function readingsOf(figures: Figures, streamName: (stream: number) => str
   };
   putWorker(put, figures);
   for (const [stream, totals] of figures.totals) putTotals(put, totals, streamName(stream));
-  for (const [stream, progress] of figures.streams) putProgress(put, progress, streamName(stream), figures);
+  for (const [stream, progress] of figures.streams) putProgress(put, progress, streamName(stream), walEnd(figures));
   putSource(put, figures);
   for (const [slot, budget] of figures.budgets) putBudget(put, budget, slot);
   put("pg_flo_group_reachable", figures.group ? 1 : 0);
   if (figures.group) putGroup(put, figures.group, streamName);
-  const end = walEnd(figures.budgets);
+  const end = walEnd(figures);
   const lags = new Map([...figures.streams].map(([stream, progress]) => [stream, tableLags(progress)]));
   for (const table of figures.group?.tables ?? []) {
     const progress = table.stream === null ? undefined : figures.streams.get(table.stream);
@@ -91,9 +91,8 @@ function putTotals(put: Put, totals: StreamTotals, stream: string): void {
   put("pg_flo_stream_batch_seconds", { sizes: totals.batchMs, unit: 0.001 }, labels);
 }
 
-function putProgress(put: Put, progress: StreamProgress, stream: string, { budgets }: Figures): void {
+function putProgress(put: Put, progress: StreamProgress, stream: string, end: number | null): void {
   const labels = { stream };
-  const end = walEnd(budgets);
   put("pg_flo_stream_lag_bytes", end === null ? null : Math.max(0, end - Number(progress.position)), labels);
   put("pg_flo_stream_lag_seconds", streamLagMs(progress) / 1000, labels);
   put("pg_flo_stream_durable_lsn", Number(progress.position), labels);
@@ -101,9 +100,11 @@ function putProgress(put: Put, progress: StreamProgress, stream: string, { budge
   put("pg_flo_stream_open_transactions", progress.openTransactionCount, labels);
 }
 
-function putSource(put: Put, { budgets }: Figures): void {
-  const rates = [...budgets.values()].flatMap(({ writtenBytesPerSecond: rate }) => (rate === null ? [] : [rate]));
-  put("pg_flo_source_wal_lsn", walEnd(budgets));
+function putSource(put: Put, figures: Figures): void {
+  const rates = [...figures.budgets.values()].flatMap(({ writtenBytesPerSecond: rate }) =>
+    rate === null ? [] : [rate],
+  );
+  put("pg_flo_source_wal_lsn", walEnd(figures));
   put("pg_flo_source_wal_bytes_per_second", rates.length === 0 ? null : Math.max(...rates));
 }
 
@@ -174,8 +175,9 @@ function putTable(put: Put, table: TableFigures): void {
   put("pg_flo_table_inexact_values", table.inexactValues, labels);
 }
 
-/** Null: not looked at yet. */
-function walEnd(budgets: Figures["budgets"]): number | null {
-  const ends = [...budgets.values()].map(({ walPosition }) => Number(walPosition));
-  return ends.length === 0 ? null : Math.max(...ends);
+/** What was looked at last, or read since then. Null: nothing was looked at yet. */
+function walEnd({ budgets, streams }: Figures): number | null {
+  if (budgets.size === 0) return null;
+  const seen = [...budgets.values()].map(({ walPosition }) => Number(walPosition));
+  return Math.max(...seen, ...[...streams.values()].map(({ reached }) => Number(reached)));
 }
