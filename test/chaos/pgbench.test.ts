@@ -11,12 +11,18 @@ before(async () => {
 });
 after(() => server[Symbol.asyncDispose]());
 
-for (const copy of ["{ parallel: 2, file_size: 1MB }", "{ parallel: 3, file_size: 8MB }"]) {
-  test(`pgbench at scale 20, ten kills, copy: ${copy}`, async () => {
+const variants = [
+  { copy: "{ parallel: 2, file_size: 1MB }", more: [] },
+  { copy: "{ parallel: 3, file_size: 8MB }", more: [] },
+  { copy: "{ parallel: 2, file_size: 8MB }", more: ["compact: { every: 1s, grace: 0s }", "history: 5s", "lease: 5s"] },
+];
+
+for (const { copy, more } of variants) {
+  test(`pgbench at scale 20, ten kills, copy: ${[copy, ...more].join(", ")}`, async () => {
     const { next } = seededRandom();
     await using database = await server.createDatabase();
     await pgbench(database.config, ["-i", "-q", "-s", "20"]);
-    await using run = await makeRun({ source: database.config, copy });
+    await using run = await makeRun({ source: database.config, copy, more });
     await Promise.all([
       replicateWithKills(run, { kills: 10, firstMs: 1500, lastMs: 5000, random: next }),
       pgbench(database.config, ["-n", "-c", "4", "-T", "30"]),

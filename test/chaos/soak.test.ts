@@ -61,7 +61,7 @@ for (const apart of [false, true]) {
       group: database,
       source: source.config(database),
       ...(apart && { metadata: metadata.config(database) }),
-      more: ["lease: 3s"],
+      more: ["lease: 3s", ...(apart ? ["compact: { every: 2s, grace: 0s }", "history: 10s"] : [])],
     });
     const stop = new AbortController();
     const writing = write(database, stop.signal);
