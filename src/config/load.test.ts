@@ -38,6 +38,8 @@ test("a minimal config gets every default, and the metadata live in the source",
       spillFolder: tmpdir(),
     },
     walBudget: { action: "warn" },
+    historyMs: null,
+    compact: { everyMs: null, graceMs: 86_400_000 },
     leaseMs: 60_000,
     discoveryIntervalMs: 10_000,
     profile: "portable",
@@ -64,7 +66,7 @@ metadata: { url: "postgresql://m:p%40ss@[::1]:5433/meta?sslmode=disable&connect_
 storage: file:///srv/a%20b
 schemas:
   sales:
-    orders: { types: { amount: "decimal(20,4)", Note: string }, on_inexact: error, bloom_filter: [id] }
+    orders: { types: { amount: "decimal(20,4)", Note: string }, on_inexact: error, bloom_filter: [id], history: forever }
     yes:
     Odd.Name "x": { mode: copy-only, exclude_columns: [null, 1] }
     inventory: { mode: stream-only, include_columns: [id, quantity] }
@@ -73,6 +75,8 @@ copy: { parallel: 64, file_size: 1GiB }
 stream: { flush_interval: 1.5s, streams: 1, file_size: 1 MB, memory: 16mb, spill_folder: spill, failover: off, lost_slot: resync }
 wal_budget: { warning: 10GB, critical: 20 GiB, action: drop slot }
 discovery_interval: 1m
+history: 30d
+compact: { every: 1h, grace: 0s }
 lease: 2m
 profile: native
 `);
@@ -108,6 +112,7 @@ profile: native
         types: { amount: "decimal(20,4)", Note: "string" },
         onInexact: "error",
         bloomFilter: ["id"],
+        historyMs: null,
       },
       yes: { mode: "copy-and-stream" },
       'Odd.Name "x"': { mode: "copy-only", excludeColumns: ["null", "1"] },
@@ -126,6 +131,7 @@ profile: native
   });
   assert.deepEqual(config.walBudget, { warningBytes: 10e9, criticalBytes: 20 * 2 ** 30, action: "drop slot" });
   assert.deepEqual([config.discoveryIntervalMs, config.leaseMs], [60_000, 120_000]);
+  assert.deepEqual([config.historyMs, config.compact], [30 * 86_400_000, { everyMs: 3_600_000, graceMs: 0 }]);
   assert.equal(config.profile, "native");
 });
 
