@@ -6,6 +6,7 @@ import type { Client } from "pg";
 import { readManifest } from "../../src/metadata/status.ts";
 import { connect, endClient } from "../../src/postgres/connect.ts";
 import { compareTables } from "../../src/verify/compare.ts";
+import { spawnCli } from "../support/cli.ts";
 import { type FailpointRun, makeFailpointRun } from "../support/failpoint-run.ts";
 import { completesCopy } from "../support/manifest-check.ts";
 import { assertEqualToSource, openMirror } from "../support/mirror-sql.ts";
@@ -21,11 +22,12 @@ after(() => server[Symbol.asyncDispose]());
 const COPY = "{ parallel: 1, file_size: 1MB }";
 
 /** Rows with a document outside of the heap, and holes in the first blocks that updated rows move into. */
-const documents = (name: string, key: string, rows: number, definition = "") => `
+const documents = (name: string, key: string, rows: number, partitioning = "", parts: readonly number[] = []) => `
   create table ${name} (id int not null, part int not null default 0, n int not null default 0, amount numeric(12,2),
-    exact numeric, note text, body text, primary key (${key})) ${definition};
+    exact numeric, note text, body text, primary key (${key})) ${partitioning};
+  ${parts.map((part) => `create table ${name}_${part} partition of ${name} for values in (${part});`).join("\n")}
   alter table ${name} alter body set storage external;
-  insert into ${name} select k, k % 3, 0, case when k % 10 = 0 then 'NaN' else k / 7.0 end, 1e-30 * k, repeat('n', 80),
+  insert into ${name} select k, ${parts.length > 0 ? `k % ${parts.length}` : 0}, 0, case when k % 10 = 0 then 'NaN' else k / 7.0 end, 1e-30 * k, repeat('n', 80),
     repeat(md5(k::text), 90) from generate_series(1, ${rows}) k;`;
 
 const makeHoles = async (client: Client, name: string, where: string) => {
@@ -141,5 +143,62 @@ test("rows that untouched documents follow into copied ranges are read again, by
   for (const { id } of standing) assert.ok(again.has(id), `row ${id} moved and was not read again`);
   await client.query("update doc set n = n + 1 where id % 2 = 0"); // over what was completed
   await run.restart();
+  await assertEqual(database, run, ["doc"]);
+});
+
+test("partitioned tables go on too; tables that were truncated and tables without a key begin anew, alone", async () => {
+  await using database = await server.createDatabase();
+  const { client } = database;
+  await client.query(`${documents("doc", "id, part", 2400, "partition by list (part)", [0, 1, 2])}
+    ${documents("cleared", "id", 900)} create table plain (n int, x text);
+    insert into plain select k, 'x' from generate_series(1, 300) k`);
+  await makeHoles(client, "doc", "id < 1000 and id % 4 > 0");
+  await using run = await makeFailpointRun({ source: database.config, copy: COPY });
+  await run.killedAt("copy.after-range-commit", { nth: 4 });
+  const before = await state(client, "doc");
+  assert.deepEqual([before.state, before.done], ["copying", 4]);
+
+  await rememberPlaces(client, "doc");
+  await client.query("update doc set n = n + 1, note = note || '!' where id > 1000"); // moves inside of partitions
+  assert.ok((await movedIntoCopied(client, "doc")).length > 0);
+  await client.query("update doc set part = (part + 1) % 3 where id % 50 = 7"); // and between them
+  await client.query("update doc set n = n + 1 where id % 50 = 7");
+  await client.query(
+    "begin; update cleared set n = 1; truncate cleared; insert into cleared (id, body) values (5, 'new'); commit",
+  );
+  await client.query("delete from plain where n < 100");
+  await run.killedAt("copy.after-range-commit");
+  await client.query("update doc set n = n + 1 where id % 3 = 0; truncate doc_1; insert into cleared (id) values (6)");
+  await run.restart(); // doc was rewritten in part, so it began anew
+  await assertEqual(database, run, ["doc", "cleared"]);
+  await assertEqualToSource({ source: client, root: run.root }, [{ name: "plain" }]);
+  assert.deepEqual((await state(client, "doc")).generation, before.generation + 1);
+});
+
+test("the exporter of the snapshot and all who read in it are ended in mid-copy, and the copy goes on under another", async () => {
+  await using database = await server.createDatabase();
+  const { client } = database;
+  await client.query(documents("doc", "id, part", 2000, "partition by list (part)", [0, 1]));
+  await makeHoles(client, "doc", "id < 900 and id % 4 > 0");
+  await using run = await makeFailpointRun({ source: database.config, copy: COPY });
+  const env = { SOURCE_PASSWORD: database.config.password, PG_FLO_FAILPOINTS: "copy.after-range-commit:2=delay(2500)" };
+  await using worker = spawnCli(["replicate", "--until-caught-up", "--config", run.config], { env });
+  await worker.saw(/failpoint copy.after-range-commit: delay/);
+  const before = await state(client, "doc");
+  await rememberPlaces(client, "doc");
+  await client.query("update doc set n = n + 1, note = note || '!' where id > 1000");
+  const moved = await movedIntoCopied(client, "doc");
+  assert.ok(moved.length > 0);
+  const { rows } = await client.query(
+    `select pg_terminate_backend(pid) from pg_stat_activity
+     where datname = current_database() and application_name in ('pg-flo app snapshot', 'pg-flo app copy')`,
+  );
+  assert.ok(rows.length >= 2, `${rows.length} sessions ended`);
+  assert.equal((await worker.ended).code, 0, worker.stderr);
+  const after = await state(client, "doc");
+  assert.deepEqual([after.state, after.generation, after.cut], ["streaming", before.generation, before.cut]);
+  assert.ok(BigInt(after.copied) > BigInt(after.cut));
+  const again = new Set(await completed(client, run, "doc"));
+  for (const id of moved) assert.ok(again.has(id), `row ${id} moved and was not read again`);
   await assertEqual(database, run, ["doc"]);
 });
