@@ -37,7 +37,12 @@ export interface Config {
   readonly metadata: ConnectionConfig;
   readonly storage: StorageConfig;
   readonly schemas: Readonly<Record<string, SchemaConfig>>;
-  readonly copy: { readonly parallel: number; readonly fileSizeBytes: number };
+  readonly copy: {
+    readonly parallel: number;
+    readonly fileSizeBytes: number;
+    /** How long a snapshot may keep vacuum from cleaning. */
+    readonly snapshotMaxAgeMs: number;
+  };
   readonly stream: {
     readonly flushIntervalMs: number;
     /** Slots that the group's tables are spread over. A table keeps its own. */

@@ -72,7 +72,11 @@ function checkConfig(value: unknown, baseDir: string): CheckedConfig {
     metadata: metadata.connection,
     storage: storage.storage,
     schemas: schemaConfigs(options.data.schemas),
-    copy: { parallel: options.data.copy.parallel, fileSizeBytes: options.data.copy.file_size },
+    copy: {
+      parallel: options.data.copy.parallel,
+      fileSizeBytes: options.data.copy.file_size,
+      snapshotMaxAgeMs: options.data.copy.snapshot_max_age,
+    },
     stream: {
       flushIntervalMs: options.data.stream.flush_interval,
       streamCount: options.data.stream.streams,

@@ -69,6 +69,7 @@ export const configOptions = mapping({
   copy: mapping({
     parallel: wholeNumber(1, 64, 2),
     file_size: size("128MB", "1MB", "4GB"),
+    snapshot_max_age: duration("1h", "1s", "240h"),
   }).prefault({}),
   stream: mapping({
     flush_interval: duration("10s", "100ms", "1h"),

@@ -83,6 +83,7 @@ export const metadataColumns: Readonly<Record<string, readonly string[]>> = {
     "attempts",
     "row_count",
     "size_bytes",
+    "one_snapshot",
   ],
   files: [
     "file_id",

@@ -16,6 +16,8 @@ export interface TablePlan {
   /** Of all its heaps: the largest table is copied first. */
   readonly tableBlocks: number;
   readonly ranges: readonly NewRange[];
+  /** They must all be read under one snapshot. */
+  readonly oneSnapshot?: boolean;
 }
 
 export type RangePlan =
@@ -69,17 +71,18 @@ async function storePlans(transaction: Queryable, plans: readonly TablePlan[]): 
   });
   const planned = plans.filter((_, index) => outcomes[index] === "planned");
   if (planned.length === 0) return outcomes;
-  const ranges = planned.flatMap(({ tableId, tableBlocks, ranges: own }) =>
-    own.map((range, index) => ({ ...range, tableId, tableBlocks, number: index + 1 })),
+  const ranges = planned.flatMap(({ tableId, tableBlocks, ranges: own, oneSnapshot = false }) =>
+    own.map((range, index) => ({ ...range, tableId, tableBlocks, oneSnapshot, number: index + 1 })),
   );
   await rows(
     transaction,
     `insert into _pg_flo.copy_ranges (group_name, table_id, range_number, heap_oid, heap_schema, heap_name,
-       relfilenode, block_from, block_to, table_blocks)
+       relfilenode, block_from, block_to, table_blocks, one_snapshot)
      select t.group_name, t.table_id, number, "heapOid", "heapSchema", "heapName", relfilenode, "blockFrom", "blockTo",
-       "tableBlocks"
+       "tableBlocks", "oneSnapshot"
      from jsonb_to_recordset($1::jsonb) as given("tableId" bigint, number int, "heapOid" bigint, "heapSchema" text,
-       "heapName" text, relfilenode bigint, "blockFrom" bigint, "blockTo" bigint, "tableBlocks" bigint)
+       "heapName" text, relfilenode bigint, "blockFrom" bigint, "blockTo" bigint, "tableBlocks" bigint,
+       "oneSnapshot" boolean)
      join _pg_flo.tables t on t.table_id = "tableId"`,
     [JSON.stringify(ranges)],
   );

@@ -34,7 +34,7 @@ export interface ClaimedRange extends NewRange {
 }
 
 /**
- * Takes one range that nobody works on, of the largest table first; one whose lease ran out too. Any number of workers
+ * Takes one range that nobody works on, of the largest table first, those before that must be read under one snapshot; one whose lease ran out too. Any number of workers
  * may ask at once: none waits for another, none gets what another got. Undefined: there is none now.
  * `tableIds`: only of these tables; `snapshots`: only of tables that are read under one of these.
  */
@@ -65,7 +65,7 @@ export async function claimRange(
          and ($4::bigint[] is null or open.table_id = any($4))
          and ($5::bigint[] is null or t.snapshot_lsn = any($5))
          and exists (select from _pg_flo.workers where worker_id = $2)
-       order by open.table_blocks desc, open.table_id, open.range_number
+       order by open.one_snapshot desc, open.table_blocks desc, open.table_id, open.range_number
        limit 1 for update of open skip locked) chosen
      where r.range_id = chosen.range_id
      returning r.range_id, r.group_name, r.table_id, r.range_number, r.heap_oid, r.heap_schema, r.heap_name,

@@ -3,7 +3,7 @@
 import type { Lsn } from "../base/lsn.ts";
 import { lsn } from "../base/lsn.ts";
 import { type Queryable, row, rows, transaction } from "./queryable.ts";
-import { lockStream, type StreamFence } from "./streams.ts";
+import { lockStream, type StreamFence, type StreamKey } from "./streams.ts";
 import type { TableKey } from "./tables.ts";
 
 export interface RegisteredSnapshot {
@@ -43,6 +43,8 @@ export interface CopyNeed {
   readonly rangesLeft: number;
   /** Of these, with every range done: read under several snapshots, which must become one moment. */
   readonly copied: number;
+  /** For how long a worker of those that live has held it; null: none does. */
+  readonly ageMs: number | null;
   /** Under which the workers hold it, the newest first. */
   readonly names: readonly { readonly workerId: string; readonly name: string }[];
 }
@@ -56,12 +58,15 @@ export async function readCopyNeeds(db: Queryable, group: string): Promise<CopyN
     unplanned: number;
     rangesLeft: number;
     copied: number;
+    ageMs: number | null;
     names: CopyNeed["names"] | null;
   }>(
     db,
     `select stream, snapshot_lsn as snapshot, tables, unplanned, left_over as "rangesLeft", copied,
        (select jsonb_agg(jsonb_build_object('workerId', s.worker_id, 'name', s.snapshot_name) order by s.created_at desc)
-        from _pg_flo.snapshots s where s.group_name = $1 and s.lsn = needed.snapshot_lsn) as names
+        from _pg_flo.snapshots s where s.group_name = $1 and s.lsn = needed.snapshot_lsn) as names,
+       (select (extract(epoch from clock_timestamp() - min(s.created_at)) * 1000)::float8
+        from _pg_flo.snapshots s where s.group_name = $1 and s.lsn = needed.snapshot_lsn) as "ageMs"
      from (
        select stream, snapshot_lsn, count(*)::int as tables, count(*) filter (where ranges_total is null)::int as unplanned,
          coalesce(sum(ranges_total - ranges_done), 0)::int as left_over,
@@ -77,8 +82,26 @@ export async function readCopyNeeds(db: Queryable, group: string): Promise<CopyN
   }));
 }
 
+/** Tables of a stream that are copied under one of these snapshots and may go on under another. */
+export async function movableTables(
+  db: Queryable,
+  { group, stream }: StreamKey,
+  snapshots: readonly Lsn[],
+): Promise<ReadonlySet<number>> {
+  if (snapshots.length === 0) return new Set();
+  const found = await rows<{ table_id: string }>(
+    db,
+    `select table_id from _pg_flo.tables t
+     where group_name = $1 and stream = $2 and state = 'copying' and ranges_total is not null
+       and snapshot_lsn = any($3::bigint[])
+       and not exists (select from _pg_flo.copy_ranges r where r.table_id = t.table_id and r.one_snapshot)`,
+    [group, stream, snapshots.map((snapshot) => snapshot.toString())],
+  );
+  return new Set(found.map((table) => Number(table.table_id)));
+}
+
 /**
- * Tables whose copy was begun under a snapshot that is lost go on under this one. Only the owner of the stream may say
+ * Tables whose copy was begun under a snapshot that is lost, or let go, go on under this one. Only the owner of the stream may say
  * so. Gives the ids of those that were still being copied, or "fenced".
  */
 export async function moveToSnapshot(

@@ -10,7 +10,7 @@ import { type CompletionOptions, type CopiedTable, completeTable, streamHasReach
 import { beginCopyAnew, type CopyOutcomeOptions, failCopy } from "./copy-outcomes.ts";
 import { measureHeaps, planStored } from "./copy-plan.ts";
 import type { HeldSnapshots } from "./held-snapshots.ts";
-import { changedHeaps } from "./resume-plan.ts";
+import { changedHeaps, oneSnapshotReason } from "./resume-plan.ts";
 import { onSource } from "./source-connection.ts";
 
 export interface CompletingOptions extends CompletionOptions, CopyOutcomeOptions {
@@ -61,7 +61,7 @@ export async function heapsOf(
 }
 
 async function heapsOfCopied(
-  { config, db }: CompletingOptions,
+  { config, db, types }: CompletingOptions,
   tables: readonly Table[],
 ): Promise<Map<number, CopiedTable & { readonly changed: string | null }>> {
   if (tables.length === 0) return new Map();
@@ -73,7 +73,9 @@ async function heapsOfCopied(
       tables.map((table) => {
         const { tableId } = table;
         const ofTable = { heaps: heaps.get(tableId) ?? [], planned: planned.get(tableId) ?? [] };
-        const changed = changedHeaps(table, measured.get(tableId) ?? [], ofTable.planned);
+        const changed =
+          changedHeaps(table, measured.get(tableId) ?? [], ofTable.planned) ??
+          oneSnapshotReason(table, ofTable.heaps, types);
         return [tableId, { table, ...ofTable, changed }];
       }),
     );

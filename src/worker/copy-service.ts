@@ -69,6 +69,7 @@ export class CopyService {
   /** Of the claimed ranges, what has been read. */
   readonly #read = new Map<number, { rowCount: number; sizeBytes: number }>();
   #tables = new Map<number, Table>();
+  #lookedAtMs = 0;
 
   constructor(options: CopyServiceOptions) {
     this.#options = options;
@@ -96,6 +97,7 @@ export class CopyService {
   async #look(): Promise<void> {
     const { figures, snapshots } = this.#options;
     const { needs } = await snapshots.refresh();
+    this.#lookedAtMs = systemClock.now();
     figures.rangesTotal = figures.rangesDone + needs.reduce((sum, need) => sum + need.rangesLeft, 0);
   }
 
@@ -184,6 +186,7 @@ export class CopyService {
     const { config, db, snapshots, workerId, work, onTableChanged } = this.#options;
     while (!signal.aborted) {
       const seen = work.count;
+      if (systemClock.now() - this.#lookedAtMs > POLL_MS) await this.#look(); // what nobody needs any more is let go
       const claim = { group: config.group, workerId, leaseMs: config.leaseMs, snapshots: snapshots.lsns };
       const range = await claimRange(db, claim);
       if (!range) {

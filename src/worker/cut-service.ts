@@ -11,7 +11,7 @@ import type { Config } from "../config/config.ts";
 import { planHeaps } from "../copy/plan.ts";
 import type { Queryable } from "../metadata/queryable.ts";
 import { planTables, type TablePlan } from "../metadata/range-plans.ts";
-import { moveToSnapshot } from "../metadata/snapshots.ts";
+import { type CopyNeed, movableTables, moveToSnapshot } from "../metadata/snapshots.ts";
 import { takeCut } from "../metadata/streams.ts";
 import { readTables, type Table } from "../metadata/tables.ts";
 import type { PgType } from "../postgres/catalog.ts";
@@ -21,7 +21,7 @@ import { beginCopyAnew } from "./copy-outcomes.ts";
 import { measureHeaps, planStored } from "./copy-plan.ts";
 import { FIRST_STREAM } from "./discovery.ts";
 import type { HeldSnapshots } from "./held-snapshots.ts";
-import { resumable } from "./resume-plan.ts";
+import { oneSnapshotReason, resumable } from "./resume-plan.ts";
 import { snapshotOfNewSlot } from "./snapshot.ts";
 import { onSource } from "./source-connection.ts";
 import { type StreamService, streamFenced } from "./stream-service.ts";
@@ -65,11 +65,23 @@ export class CutService {
       const own = needs.filter(({ stream }) => (stream ?? FIRST_STREAM) === this.#options.stream.stream);
       const gone = own.flatMap(({ snapshot }) => (snapshot !== null && lost.has(snapshot) ? [snapshot] : []));
       const pending = own.some(({ snapshot }) => snapshot === null);
-      if (pending || gone.length > 0) await this.#newSnapshot(new Set(gone), signal);
+      const leaving = await this.#leaveOld(own);
+      if (pending || gone.length > 0 || leaving.size > 0) await this.#newSnapshot(new Set(gone), leaving, signal);
       else if (own.some(({ unplanned }) => unplanned > 0)) await this.#plan();
       else if (!own.some(({ copied }) => copied > 0)) await work.wait(POLL_MS, signal, seen);
       else await this.#complete(!own.some(({ rangesLeft }) => rangesLeft > 0), seen, signal);
     }
+  }
+
+  /** Tables that need not stay with a snapshot that has kept vacuum from cleaning for too long. */
+  async #leaveOld(needs: readonly CopyNeed[]): Promise<ReadonlySet<number>> {
+    const { config, db, stream, log } = this.#options;
+    const old = needs.flatMap(({ snapshot, ageMs }) => {
+      return snapshot !== null && ageMs !== null && ageMs >= config.copy.snapshotMaxAgeMs ? [snapshot] : [];
+    });
+    const leaving = await movableTables(db, { group: config.group, stream: stream.stream }, old);
+    if (leaving.size > 0) log.info("a snapshot is older than copy.snapshot_max_age", { tables: leaving.size });
+    return leaving;
   }
 
   /** Nobody hurries the stream while ranges are left. */
@@ -86,14 +98,14 @@ export class CutService {
   }
 
   /** A temporary slot's snapshot. Tables without a cut get its consistent point, with the stream watching. */
-  async #newSnapshot(gone: ReadonlySet<Lsn>, signal: AbortSignal): Promise<void> {
+  async #newSnapshot(gone: ReadonlySet<Lsn>, leaving: ReadonlySet<number>, signal: AbortSignal): Promise<void> {
     const { config, log, snapshots, stream: service, onTableChanged } = this.#options;
-    const isGone = (table: Table) =>
-      table.state === "copying" && table.snapshotLsn !== null && gone.has(table.snapshotLsn);
-    await this.#prepareResume((await this.#tables()).filter(isGone));
+    const goesOn = ({ state, snapshotLsn, tableId }: Table) =>
+      state === "copying" && snapshotLsn !== null && (gone.has(snapshotLsn) || leaving.has(tableId));
+    await this.#prepareResume((await this.#tables()).filter(goesOn));
     // Read again: a table that begins anew has another generation, which the stream must know.
     const tables = await this.#tables();
-    const resumed = tables.filter(isGone);
+    const resumed = tables.filter(goesOn);
     const pending = tables.filter((table) => table.state === "pending");
     const stream = await service.running(signal);
     const streamed = pending.filter((table) => table.stream !== null);
@@ -148,14 +160,17 @@ export class CutService {
 
   /** Measured only now: what the snapshot sees lies in blocks that are there, or in the open end of the last range. */
   async #plan(): Promise<void> {
-    const { config, db, work, log } = this.#options;
+    const { config, db, work, log, types } = this.#options;
     const unplanned = (await this.#tables()).filter((table) => table.state === "copying" && table.rangesTotal === null);
     await onSource(config, "plan the copy", async (source) => {
-      const measured = await measureHeaps(source, await heapsOf(source, unplanned));
-      const plans = unplanned.map(({ tableId, generation }): TablePlan => {
+      const heapsByTable = await heapsOf(source, unplanned);
+      const measured = await measureHeaps(source, heapsByTable);
+      const plans = unplanned.map((table): TablePlan => {
+        const { tableId, generation } = table;
         const heaps = measured.get(tableId) ?? [];
         const tableBlocks = heaps.reduce((sum, heap) => sum + Math.ceil(heap.heapBytes / heap.blockBytes), 0);
-        return { tableId, generation, tableBlocks, ranges: planHeaps(heaps, config.copy.fileSizeBytes) };
+        const oneSnapshot = oneSnapshotReason(table, heapsByTable.get(tableId) ?? [], types) !== null;
+        return { tableId, generation, tableBlocks, oneSnapshot, ranges: planHeaps(heaps, config.copy.fileSizeBytes) };
       });
       await planTables(db, plans);
       failpoint("copy.planned");

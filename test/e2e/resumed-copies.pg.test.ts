@@ -151,12 +151,16 @@ test("partitioned tables go on too; tables that were truncated and tables withou
   const { client } = database;
   await client.query(`${documents("doc", "id, part", 2400, "partition by list (part)", [0, 1, 2])}
     ${documents("cleared", "id", 900)} create table plain (n int, x text);
-    insert into plain select k, 'x' from generate_series(1, 300) k`);
+    insert into plain select k, repeat('x', 500) from generate_series(1, 3000) k`);
   await makeHoles(client, "doc", "id < 1000 and id % 4 > 0");
   await using run = await makeFailpointRun({ source: database.config, copy: COPY });
-  await run.killedAt("copy.after-range-commit", { nth: 4 });
+  await run.killedAt("copy.after-range-commit"); // the table without a key comes first
+  assert.equal((await state(client, "plain")).done, 1);
+  await client.query("delete from plain where n < 100; update doc set n = n + 1 where id % 100 = 0");
+  await run.killedAt("copy.after-range-commit", { nth: 5 });
+  assert.deepEqual([(await state(client, "plain")).state, (await state(client, "plain")).generation], ["streaming", 2]);
   const before = await state(client, "doc");
-  assert.deepEqual([before.state, before.done], ["copying", 4]);
+  assert.deepEqual([before.state, before.done, before.generation], ["copying", 3, 1]);
 
   await rememberPlaces(client, "doc");
   await client.query("update doc set n = n + 1, note = note || '!' where id > 1000"); // moves inside of partitions
@@ -166,13 +170,38 @@ test("partitioned tables go on too; tables that were truncated and tables withou
   await client.query(
     "begin; update cleared set n = 1; truncate cleared; insert into cleared (id, body) values (5, 'new'); commit",
   );
-  await client.query("delete from plain where n < 100");
   await run.killedAt("copy.after-range-commit");
   await client.query("update doc set n = n + 1 where id % 3 = 0; truncate doc_1; insert into cleared (id) values (6)");
   await run.restart(); // doc was rewritten in part, so it began anew
   await assertEqual(database, run, ["doc", "cleared"]);
   await assertEqualToSource({ source: client, root: run.root }, [{ name: "plain" }]);
   assert.deepEqual((await state(client, "doc")).generation, before.generation + 1);
+});
+
+test("a snapshot that is too old is let go; a table without a key keeps it, and nothing begins anew", async () => {
+  await using database = await server.createDatabase();
+  const { client } = database;
+  await client.query(`${documents("doc", "id", 2000)} create table plain (n int, x text);
+    insert into plain select k, repeat('x', 500) from generate_series(1, 6000) k`);
+  await makeHoles(client, "doc", "id < 700 and id % 4 > 0");
+  await using run = await makeFailpointRun({
+    source: database.config,
+    copy: "{ parallel: 1, file_size: 1MB, snapshot_max_age: 1s }",
+  });
+  // The worker stands still in the middle of `plain`, which comes first, until the snapshot is too old.
+  const env = { SOURCE_PASSWORD: database.config.password, PG_FLO_FAILPOINTS: "copy.after-range-commit:2=delay(1500)" };
+  await using worker = spawnCli(["replicate", "--until-caught-up", "--config", run.config], { env });
+  await worker.saw(/failpoint copy.after-range-commit: delay/);
+  assert.ok((await state(client, "plain")).done >= 1);
+  await client.query("update doc set n = n + 1, note = note || '!' where id > 500; insert into plain values (-1)");
+  assert.equal((await worker.ended).code, 0, worker.stderr);
+  assert.match(worker.stderr, /older than copy.snapshot_max_age/);
+  const [plain, doc] = [await state(client, "plain"), await state(client, "doc")];
+  assert.deepEqual([plain.generation, plain.copied], [1, plain.cut], "read under one snapshot");
+  assert.deepEqual([doc.generation, doc.state], [1, "streaming"]);
+  assert.ok(BigInt(doc.copied) > BigInt(doc.cut), "read under a later one");
+  await assertEqual(database, run, ["doc"]);
+  await assertEqualToSource({ source: client, root: run.root }, [{ name: "plain" }]);
 });
 
 test("the exporter of the snapshot and all who read in it are ended in mid-copy, and the copy goes on under another", async () => {
