@@ -157,10 +157,10 @@ test("partitioned tables go on too; tables that were truncated and tables withou
   await run.killedAt("copy.after-range-commit"); // the table without a key comes first
   assert.equal((await state(client, "plain")).done, 1);
   await client.query("delete from plain where n < 100; update doc set n = n + 1 where id % 100 = 0");
-  await run.killedAt("copy.after-range-commit", { nth: 5 });
+  await run.killedAt("copy.after-range-commit", { nth: 6 });
   assert.deepEqual([(await state(client, "plain")).state, (await state(client, "plain")).generation], ["streaming", 2]);
   const before = await state(client, "doc");
-  assert.deepEqual([before.state, before.done, before.generation], ["copying", 3, 1]);
+  assert.deepEqual([before.state, before.done, before.generation], ["copying", 4, 1]);
 
   await rememberPlaces(client, "doc");
   await client.query("update doc set n = n + 1, note = note || '!' where id > 1000"); // moves inside of partitions
