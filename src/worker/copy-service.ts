@@ -8,7 +8,7 @@ import { formatLsn } from "../base/lsn.ts";
 import { runService } from "../base/service.ts";
 import type { Wakeup } from "../base/wakeup.ts";
 import type { Config, TableConfig } from "../config/config.ts";
-import { runCopiers } from "../copy/copier.ts";
+import { CopierThreads, runCopiers } from "../copy/copier.ts";
 import type { CopyJob, CopyJobResult } from "../copy/copier-messages.ts";
 import { storeProgress } from "../metadata/capacity.ts";
 import type { Queryable } from "../metadata/queryable.ts";
@@ -82,6 +82,8 @@ export class CopyService {
 
   async #copy(signal: AbortSignal): Promise<void> {
     const { config, db, snapshots, workerId, work } = this.#options;
+    await using threads = new CopierThreads();
+    if (await this.#expectsWork()) threads.prepare(config.copy.parallel);
     await releaseRanges(db, workerId);
     await snapshots.check();
     for (;;) {
@@ -90,8 +92,15 @@ export class CopyService {
       await this.#look();
       const open = await countOpenRanges(db, config.group, snapshots.lsns, config.copy.parallel);
       if (open === 0) await work.wait(POLL_MS, signal, seen);
-      else await this.#runCopiers(open, signal);
+      else await this.#runCopiers(open, threads, signal);
     }
+  }
+
+  /** Whether there will be ranges as soon as there is a snapshot for them. */
+  async #expectsWork(): Promise<boolean> {
+    const { config, db } = this.#options;
+    const tables = await readTables(db, config.group);
+    return tables.some(({ mode, state }) => state === "copying" || (state === "pending" && mode !== "stream-only"));
   }
 
   async #look(): Promise<void> {
@@ -101,7 +110,7 @@ export class CopyService {
     figures.rangesTotal = figures.rangesDone + needs.reduce((sum, need) => sum + need.rangesLeft, 0);
   }
 
-  async #runCopiers(connectionCount: number, signal: AbortSignal): Promise<void> {
+  async #runCopiers(connectionCount: number, threads: CopierThreads, signal: AbortSignal): Promise<void> {
     const { config, db, types, log, figures, work } = this.#options;
     const claimed = this.#claimed;
     const persist = (name: string, work: () => Promise<void>) => runService(work, signal, { name, log });
@@ -148,6 +157,7 @@ export class CopyService {
           },
         },
         signal,
+        threads,
       );
     } finally {
       ended.abort();
