@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { ConnectionConfig } from "../../src/base/connection-config.ts";
 import { type CliProcess, type CliResult, runCli, spawnCli } from "./cli.ts";
 import { makeTestFolder } from "./folder.ts";
+import { randomOf } from "./history/random.ts";
 
 export interface RunOptions {
   readonly source: ConnectionConfig;
@@ -92,16 +93,9 @@ export async function until(what: string, question: () => Promise<boolean>, time
   assert.fail(`${what}: not so after ${timeoutMs / 1000} s`);
 }
 
-/** Numbers in [0, 1) that a seed repeats (mulberry32). The seed is printed, or taken from PG_FLO_SEED. */
+/** Numbers in [0, 1) that a seed repeats. The seed is printed, or taken from PG_FLO_SEED. */
 export function seededRandom(): { readonly seed: number; readonly next: () => number } {
   const seed = Number(process.env.PG_FLO_SEED ?? Math.floor(Math.random() * 2 ** 31));
-  let state = seed;
-  const next = (): number => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
   console.log(`# seed ${seed} (PG_FLO_SEED repeats it)`);
-  return { seed, next };
+  return { seed, next: randomOf(seed).next };
 }

@@ -1,0 +1,124 @@
+// Workers of a history, and how they end: by themselves, stopped, by an error at a failpoint, or killed there or at any
+// instruction, as a thread or as a process.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+import { Worker } from "node:worker_threads";
+import { PgFloError } from "../../../src/base/errors.ts";
+import { armFailpoints } from "../../../src/base/failpoints.ts";
+import { silentLog } from "../../../src/base/log.ts";
+import type { Config } from "../../../src/config/config.ts";
+import { runWorker } from "../../../src/worker/worker.ts";
+import type { ThreadData } from "./thread.ts";
+
+export type Way = "calm" | "error" | "thread" | "process";
+
+export interface RunningWorker {
+  /** Settles when it has ended, however: rejects with what no worker may end with. */
+  readonly ended: Promise<void>;
+  readonly running: boolean;
+  /** In order where that is its way, else as SIGKILL does. */
+  end(): Promise<void>;
+}
+
+export function startWorker(way: Way, config: Config, failpoint: string): RunningWorker {
+  if (way === "thread") return inThread(config, failpoint);
+  if (way === "process") return inProcess(config, failpoint);
+  return inside(config, way === "error" ? failpoint : undefined);
+}
+
+/** Until everything that was committed before is durable. */
+export async function catchUp(config: Config, timeoutMs: number): Promise<void> {
+  const timeout = AbortSignal.timeout(timeoutMs);
+  await retrying(() => runWorker({ config, log: silentLog, untilCaughtUp: true }, timeout), timeout);
+  if (timeout.aborted) throw new Error(`not caught up after ${timeoutMs} ms`);
+}
+
+/** What a worker may end with that was replaced, or whose predecessor's lease has not run out: it is started again. */
+const replaced = new Set(["STREAM_TAKEN", "LEASE_LOST"]);
+/** What an armed error may end it with. */
+const armed = new Set([...replaced, "INTERNAL", "CONNECTION_LOST", "STORAGE_FULL"]);
+
+export async function retrying(run: () => Promise<void>, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    try {
+      return await run();
+    } catch (error) {
+      if (
+        !(error instanceof PgFloError) ||
+        !(replaced.has(error.code) || (signal.aborted && error.action === "retry"))
+      ) {
+        throw error;
+      }
+      await new Promise((resolve) => setTimeout(resolve, 50 + Math.random() * 100));
+    }
+  }
+}
+
+function inside(config: Config, failpoint: string | undefined): RunningWorker {
+  const stop = new AbortController();
+  armFailpoints(failpoint);
+  const run = () => runWorker({ config, log: silentLog, untilCaughtUp: false }, stop.signal);
+  return watch(
+    retrying(run, stop.signal)
+      .catch((error: unknown) => {
+        if (!(error instanceof PgFloError)) throw error;
+        // What it would have tried again when it was stopped in the middle of it.
+        const whileStopping = stop.signal.aborted && error.action === "retry";
+        const byFailpoint = failpoint !== undefined && armed.has(error.code);
+        if (!whileStopping && !byFailpoint) throw error;
+      })
+      .finally(() => armFailpoints(undefined)),
+    () => stop.abort(),
+  );
+}
+
+function inThread(config: Config, failpoint: string): RunningWorker {
+  const thread = new Worker(new URL("./thread.ts", import.meta.url), {
+    workerData: { config } satisfies ThreadData,
+    env: { ...process.env, PG_FLO_FAILPOINTS: failpoint },
+    execArgv: [],
+  });
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  thread.once("exit", () => resolve());
+  thread.once("error", (error: Error & { readonly code?: string }) => {
+    if (armed.has(error.code ?? ""))
+      resolve(); // a copier's thread that ended at the failpoint, or a lease not run out
+    else reject(error);
+  });
+  return watch(promise, () => void thread.terminate());
+}
+
+function inProcess(config: Config, failpoint: string): RunningWorker {
+  const file = fileURLToPath(new URL("./process.ts", import.meta.url));
+  const env = { ...process.env, PG_FLO_FAILPOINTS: failpoint };
+  const child = spawn(process.execPath, [file, JSON.stringify(config)], { env, stdio: ["ignore", "ignore", "pipe"] });
+  let stderr = "";
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    stderr += text;
+  });
+  const ended = once(child, "close").then(([code, signal]) => {
+    for (const hit of stderr.match(/^failpoint .*$/gm) ?? []) process.stderr.write(`${hit}\n`);
+    if (signal === "SIGKILL" || code === 0 || [...replaced].some((each) => stderr.includes(`[${each}]`))) return;
+    throw new Error(`a worker ended with ${code ?? signal}: ${stderr}`);
+  });
+  return watch(ended, () => void child.kill("SIGKILL"));
+}
+
+function watch(ended: Promise<void>, end: () => void): RunningWorker {
+  let running = true;
+  const watched = ended.finally(() => {
+    running = false;
+  });
+  watched.catch(() => {}); // awaited later
+  return {
+    ended: watched,
+    get running() {
+      return running;
+    },
+    end: async () => {
+      end();
+      await watched;
+    },
+  };
+}
