@@ -31,6 +31,9 @@ export interface GroupFiles {
   readonly position: bigint;
   readonly batches: number;
   readonly files: number;
+  /** What the log told, and what it was brought together to. */
+  readonly operations: number;
+  readonly changes: number;
   readonly byTable: ReadonlyMap<string, TableFiles>;
   /** Last transaction of each batch. */
   readonly batchEnds: readonly bigint[];
@@ -81,7 +84,7 @@ export async function readGroup(
   const manifest = await readManifest(metadata, group);
   await assertManifest(manifest, root);
   const { rows: known } = await metadata.query<Record<string, string>>(
-    `select t.table_name, t.state, t.generation, t.cut_lsn, t.copy_rows, t.change_rows, t.file_count, s.position
+    `select t.table_name, t.state, t.generation, t.cut_lsn, t.copy_rows, t.change_rows, t.change_operations, t.file_count, s.position
      from _pg_flo.tables t join _pg_flo.streams s on s.group_name = t.group_name where t.group_name = $1`,
     [group],
   );
@@ -105,8 +108,12 @@ export async function readGroup(
     manifest.filter(({ kind }) => kind === "stream"),
     ({ batch }) => batch,
   );
+  const sum = (column: string) => known.reduce((total, row) => total + Number(row[column]), 0);
   const batchEnds = [...streamed.values()].map((files) => files.reduce((most, { lsnEnd }) => max(most, lsnEnd), 0n));
-  return { position: BigInt(known[0]!.position!), batches: streamed.size, files: manifest.length, byTable, batchEnds };
+  return {
+    ...{ position: BigInt(known[0]!.position!), batches: streamed.size, files: manifest.length, byTable, batchEnds },
+    ...{ operations: sum("change_operations"), changes: sum("change_rows") },
+  };
 }
 
 async function readManifest(metadata: Client, group: string): Promise<ManifestRow[]> {

@@ -23,6 +23,8 @@ export interface HistoryFigures extends Compared {
   readonly ways: readonly string[];
   readonly batches: number;
   readonly files: number;
+  readonly operations: number;
+  readonly changes: number;
 }
 
 const CATCH_UP_MS = 90_000;
@@ -143,5 +145,6 @@ function figures(
   { compared, files }: ComparedGroup,
 ): HistoryFigures {
   const commits = applications.reduce((sum, application) => sum + application.commits, 0);
-  return { ...compared, commits, ways, batches: files.batches, files: files.files };
+  const { batches, operations, changes } = files;
+  return { ...compared, commits, ways, batches, files: files.files, operations, changes };
 }

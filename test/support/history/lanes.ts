@@ -88,6 +88,7 @@ function summary(lines: readonly Line[], together: number, hits: ReadonlyMap<str
   );
   const told = [...ways].map(([way, all]) => `${all.length} ${way}`).join(", ");
   return `${lines.length * together} histories (${lines.length} seeds): ${sum((line) => line.commits)} commits, ${sum((line) => line.states)} states of tables
-compared with the source, ${sum((line) => line.batches)} batches in ${sum((line) => line.files)} files; workers: ${told};
+compared with the source, ${sum((line) => line.batches)} batches in ${sum((line) => line.files)} files; ${sum((line) => line.operations)} operations in, ${sum((line) => line.changes)} rows out;
+workers: ${told};
 failpoints that were met: ${hits.size}, ${[...hits.values()].reduce((a, b) => a + b, 0)} times`;
 }
