@@ -98,7 +98,7 @@ async function streamingOf(random: Random, server: TestServer, database: string)
 function smallLimits(random: Random, config: Config, folder: string): Config {
   return {
     ...config,
-    copy: { parallel: 1 + random.below(2), fileSizeBytes: random.pick([4_000, 20_000, 10_000_000]) },
+    copy: { ...config.copy, parallel: 1 + random.below(2), fileSizeBytes: random.pick([4_000, 20_000, 10_000_000]) },
     stream: {
       ...config.stream,
       flushIntervalMs: random.pick([1, 20, 60, 200]),
