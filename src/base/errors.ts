@@ -67,6 +67,10 @@ export const errorPolicies = {
   GROUP_MISSING: { action: "stop-worker", fix: "run pg-flo init or pg-flo replicate first" },
   MEMORY_EXCEEDED: { action: "stop-worker", fix: "raise stream.memory; nothing was acknowledged to the server" },
   HTTP_FAILED: { action: "stop-worker", fix: "set another address or port in the key http" },
+  RELOAD_REFUSED: {
+    action: "stop-worker",
+    fix: "correct what the workers name and run pg-flo reload again; they go on with the config that they had",
+  },
   QUERY_FAILED: { action: "stop-worker", fix: "correct the query and run it again" },
   CANCELLED: { action: "stop-worker", fix: "nothing was changed; answer yes, or give --yes" },
   UNEQUAL: { action: "stop-worker", fix: "the mirror differs from the source; keep the files and report it" },

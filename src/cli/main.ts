@@ -13,8 +13,10 @@ import { EXIT_DONE, EXIT_FAILED, type FailureStyle, reportFailure } from "./fail
 import { registerInit } from "./init.ts";
 import { streamOutput } from "./output.ts";
 import { registerQuery } from "./query.ts";
+import { registerReload } from "./reload.ts";
 import { registerReplicate } from "./replicate.ts";
 import { registerStatus } from "./status.ts";
+import { registerTableRequests } from "./table-requests.ts";
 import { registerVerify } from "./verify.ts";
 
 /** Every command, in the order of the help. */
@@ -26,6 +28,8 @@ export const registeredCommands: readonly Register[] = [
   registerVerify,
   registerQuery,
   registerCompact,
+  registerTableRequests,
+  registerReload,
   registerClean,
   registerDrop,
   registerDemo,

@@ -2,6 +2,7 @@
 import type { Command } from "commander";
 import type { Log } from "../base/log.ts";
 import type { Config } from "../config/config.ts";
+import { loadConfig } from "../config/load.ts";
 import type { HttpAddress } from "../metrics/http-server.ts";
 import type { Monitor } from "../metrics/monitor.ts";
 import { runWorker } from "../worker/worker.ts";
@@ -33,6 +34,7 @@ export function registerReplicate(program: Command, context: CliContext): void {
           config,
           log: progress.log,
           untilCaughtUp: options.untilCaughtUp === true,
+          loadConfig: () => loadConfig(globals.config, env),
           onFigures: (live: WorkerFigures) => {
             figures = live;
             monitor?.onFigures(live);

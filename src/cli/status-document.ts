@@ -3,6 +3,7 @@
 import { hostname } from "node:os";
 import type { PgFloError } from "../base/errors.ts";
 import { formatLsn, type Lsn } from "../base/lsn.ts";
+import type { WalBudgetConfig } from "../config/config.ts";
 import type { Group } from "../metadata/groups.ts";
 import type { GroupStatus } from "../metadata/status.ts";
 import type { Stream } from "../metadata/streams.ts";
@@ -10,7 +11,10 @@ import type { Table } from "../metadata/tables.ts";
 import type { WorkerInfo } from "../metadata/workers.ts";
 import { quotedName } from "../postgres/selection.ts";
 import type { SlotState } from "../postgres/slot.ts";
+import type { WalBudget } from "../postgres/wal-budget.ts";
 import { capacityNote } from "../worker/capacity.ts";
+import { levelText } from "../worker/wal-guard.ts";
+import { nextLevel } from "../worker/wal-level.ts";
 import { isBlind, type SourceStatus, type UnseenChanges } from "./source-status.ts";
 import { property, streamFigure, tableLag } from "./told-figures.ts";
 
@@ -101,9 +105,10 @@ export interface StatusParts {
   /** The error tells why the source does not answer. */
   readonly source: SourceStatus | PgFloError;
   readonly leaseMs: number;
+  readonly walBudget: WalBudgetConfig;
 }
 
-export function statusDocument({ group, status, source, leaseMs }: StatusParts): StatusDocument {
+export function statusDocument({ group, status, source, leaseMs, walBudget }: StatusParts): StatusDocument {
   const answer = "walPosition" in source ? source : null;
   const workers = status.workers.map((worker) => workerStatus(worker, leaseMs));
   const streams = status.streams.map((stream) => streamStatus(stream, workers, answer));
@@ -122,6 +127,7 @@ export function statusDocument({ group, status, source, leaseMs }: StatusParts):
     sourcePosition: answer && formatLsn(answer.walPosition),
     notes: [
       ...(answer ? status.streams.flatMap((stream) => slotNotes(stream, answer.slots.get(stream.slotName))) : []),
+      ...(answer ? [...answer.budgets].flatMap((budget) => budgetNotes(budget, walBudget)) : []),
       ...("walPosition" in source ? [] : [`the source does not answer, lag is not known: ${source.description}`]),
       ...tablesNotes(status.tables),
       ...capacityNotes(status.waiting, workers),
@@ -231,6 +237,11 @@ function slotNotes(stream: Stream, slot: SlotState | undefined): string[] {
   }
   if (slot.walStatus === "unreserved") return [`${subject} is about to be lost: start pg-flo replicate now`];
   return [];
+}
+
+function budgetNotes([slot, budget]: readonly [string, WalBudget], config: WalBudgetConfig): string[] {
+  const level = nextLevel(null, budget, config);
+  return level.name === "ok" ? [] : [`replication slot ${slot} ${levelText(level, budget)}`];
 }
 
 function tablesNotes(tables: readonly Table[]): string[] {

@@ -89,7 +89,7 @@ async function readDocument(config: Config): Promise<StatusDocument> {
   }));
   const watched = status.workers.some((worker) => isAlive(worker, config.leaseMs));
   const source = await readSourceStatus(config, status, !watched);
-  return statusDocument({ group, status, source, leaseMs: config.leaseMs });
+  return statusDocument({ group, status, source, leaseMs: config.leaseMs, walBudget: config.walBudget });
 }
 
 async function printStatus(output: Output, document: StatusDocument): Promise<void> {

@@ -31,6 +31,7 @@ test("a minimal config gets every default, and the metadata live in the source",
     copy: { parallel: 2, fileSizeBytes: 128_000_000, snapshotMaxAgeMs: 3_600_000 },
     stream: {
       flushIntervalMs: 10_000,
+      streamCount: 1,
       fileSizeBytes: 128_000_000,
       memoryBytes: 128_000_000,
       failover: true,
@@ -123,6 +124,7 @@ profile: native
   assert.deepEqual(config.copy, { parallel: 64, fileSizeBytes: 2 ** 30, snapshotMaxAgeMs: 1_800_000 });
   assert.deepEqual(config.stream, {
     flushIntervalMs: 1500,
+    streamCount: 1,
     fileSizeBytes: 1_000_000,
     memoryBytes: 16_000_000,
     failover: false,

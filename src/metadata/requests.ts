@@ -2,6 +2,7 @@
 // something is new, and a worker that was away misses nothing. Rows are changed in the same transaction as the number.
 // It refuses nothing by itself: what a state allows is in table-state.
 import { PgFloError } from "../base/errors.ts";
+import { failpoint } from "../base/failpoints.ts";
 import { type Queryable, row, rows, transaction } from "./queryable.ts";
 import { legalFrom, next, type TableState } from "./table-state.ts";
 import { beginAnew } from "./tables.ts";
@@ -103,6 +104,7 @@ export async function requestTables(
       "update _pg_flo.tables set retries = 0, retry_at = null where table_id = any($1::bigint[])",
       [done],
     );
+    failpoint("request.in-transaction");
     return done;
   });
 }

@@ -28,7 +28,7 @@ for (const version of [14, 15, 18] as const) {
 
     const everything: SchemaWishes = { public: "*", "S.1": "*" };
 
-    async function sync(schemas: SchemaWishes = everything, client = database.client) {
+    async function sync(schemas: SchemaWishes = everything, client = database.client, keepOthers = false) {
       const catalog = await readCatalog(client);
       const { tables } = selectTables(catalog, schemas);
       const changes = await syncPublications(client, {
@@ -36,6 +36,7 @@ for (const version of [14, 15, 18] as const) {
         stream: 1,
         tables,
         serverVersion: catalog.serverVersion,
+        keepOthers,
       });
       const names = (list: readonly { readonly name: string }[]) => list.map(({ name }) => name);
       return changes
@@ -117,6 +118,20 @@ for (const version of [14, 15, 18] as const) {
       ]);
       assert.deepEqual(await sync({ public: "*" }), []);
       await database.client.query("update keyed set a = 'x'");
+    });
+
+    test("on demand only those that come and move are touched, and what goes is left in", async () => {
+      await using _ = database;
+      const one = { public: { keyed: { mode: "copy-and-stream" } } } as const;
+      const others = { public: { bare: { mode: "copy-and-stream" } } } as const;
+      await sync(one);
+      await sync(others, database.client, true);
+      assert.deepEqual(await published(), { pg_flo_app_1: ["keyed"], pg_flo_app_1_insert: ["bare"] });
+      await database.client.query("alter table bare add primary key (a)");
+      await sync(others, database.client, true);
+      assert.deepEqual(await published(), { pg_flo_app_1: ["bare", "keyed"] });
+      await sync(others);
+      assert.deepEqual(await published(), { pg_flo_app_1: ["bare"] });
     });
 
     test("a table that is renamed between reading the catalog and publishing is published, one that is dropped is not", async () => {

@@ -36,6 +36,8 @@ export interface SyncOptions {
   readonly stream: number;
   readonly tables: readonly SelectedTable[];
   readonly serverVersion: number;
+  /** Leaves in what is published and not among `tables`: to be taken out when nobody counts on it any more. */
+  readonly keepOthers?: boolean;
 }
 
 /**
@@ -91,10 +93,13 @@ async function changeSomeTables(
 ): Promise<PublicationChange[]> {
   const desired = await withCurrentNames(client, desiredPublications(names, options.tables, options.serverVersion));
   const current = await readOwnPublications(client, names, options);
+  const wanted = new Set(desired.flatMap(({ tables }) => tables.map(({ oid }) => oid)));
   const all = desired.map((publication) => {
     const existing = current.find(({ name }) => name === publication.name);
     if (!existing) throw new PgFloError("SERVER_BUSY", `publication "${publication.name}", somebody just dropped it`);
-    return publicationChange(existing, publication);
+    const change = publicationChange(existing, publication);
+    if (!options.keepOthers) return change;
+    return { ...change, removed: change.removed.filter(({ oid }) => wanted.has(oid)) };
   });
   const changes = firstChanges(all, TABLES_PER_TRANSACTION);
   const statements = changeStatements(changes);

@@ -110,6 +110,7 @@ export function slotLostReason(slot: SlotState, position: Lsn): string | null {
 }
 
 const lostWords: Readonly<Record<string, string>> = {
+  wal_budget: "was dropped by wal_budget.action: what it kept became too much for the source's disk",
   dropped: "does not exist any more",
   "moved on": "stands beyond what is durable: the changes between were given to somebody else",
 };
@@ -130,6 +131,7 @@ const fixes: Readonly<Record<string, string>> = {
   dropped: "find out who dropped it (after a failover: see docs/operations.md for what keeps slots)",
   "moved on":
     "find out who read or made the slot, or why the metadata are older (after a failover: see docs/operations.md)",
+  wal_budget: "find out why pg-flo fell behind",
   idle_timeout: "raise idle_replication_slot_timeout",
   wal_level_insufficient: "set wal_level = logical",
 };

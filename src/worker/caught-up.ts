@@ -7,7 +7,6 @@ import type { Queryable } from "../metadata/queryable.ts";
 import { readCopyNeeds } from "../metadata/snapshots.ts";
 import { readStreams } from "../metadata/streams.ts";
 import { readTables, type Table } from "../metadata/tables.ts";
-import { untilAborted } from "./settle.ts";
 import type { StreamService } from "./stream-service.ts";
 
 const POLL_MS = 50;
@@ -27,12 +26,17 @@ export async function waitUntilCaughtUp(
   signal: AbortSignal,
 ): Promise<void> {
   const { db, group } = goal;
-  while ((await readCopyNeeds(db, group)).length > 0) await systemClock.sleep(POLL_MS, signal);
-  const tables = await readTables(db, group);
-  while (!(await allDurable(goal, tables, streams()))) await systemClock.sleep(POLL_MS, signal);
-  const failed = (await readTables(db, group)).filter((table) => table.state === "error");
-  // This session is about to end: the next one reads the definitions and copies these tables again.
-  if (failed.some((table) => table.error?.code === "TABLE_CHANGED")) return untilAborted(signal);
+  let failed: Table[];
+  do {
+    while ((await readCopyNeeds(db, group)).length > 0) await systemClock.sleep(POLL_MS, signal);
+    const tables = await readTables(db, group);
+    while (!(await allDurable(goal, tables, streams()))) await systemClock.sleep(POLL_MS, signal);
+    failed = (await readTables(db, group)).filter((table) => table.state === "error");
+    // Their definitions are about to be read again, and these tables to be copied with them.
+  } while (
+    failed.some((table) => table.error?.code === "TABLE_CHANGED") ||
+    (await readCopyNeeds(db, group)).length > 0
+  );
   if (failed.length > 0) {
     const names = failed.map((table) => `${table.schema}.${table.name}`).join(", ");
     throw new PgFloError("TABLE_FAILED", `${failed.length} table(s), state, error: ${names}`, {

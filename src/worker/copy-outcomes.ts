@@ -26,19 +26,22 @@ export async function beginCopyAnew(
   for (const path of (await copyAgain(db, config.group, table.tableId)) ?? []) await storage.remove(path);
 }
 
-/** `subject`: the table's name. A definition that is another one now is read again, and the table copied with it. */
+/**
+ * `subject`: the table's name. A definition that is another one now is read again, and the table copied with it; so is
+ * what is lacking when a right is missing.
+ */
 export async function failCopy(
   { config, db, log, onTableChanged }: CopyOutcomeOptions,
   table: TableKey,
   subject: string,
   error: PgFloError,
 ): Promise<void> {
-  const changed = error.code === "TABLE_CHANGED";
-  const known = changed || error.code === "TABLE_FAILED";
+  const looksAgain = error.code === "TABLE_CHANGED" || error.code === "PERMISSION_DENIED";
+  const known = looksAgain || error.code === "TABLE_FAILED";
   const failure = known ? error : new PgFloError("TABLE_FAILED", `table ${subject}, copy, ${error.message}`);
   log.error(failure.message, errorFacts(error));
   await setTableError(db, table, { code: failure.code, message: failure.message });
   failpoint("copy.table-failing");
   await addEvent(db, config.group, { severity: "error", code: error.code, subject, message: failure.message });
-  if (changed) onTableChanged();
+  if (looksAgain) onTableChanged();
 }

@@ -26,6 +26,7 @@ import { applicationName } from "../postgres/connect.ts";
 import { equalParts, typeParts } from "../postgres/type-parts.ts";
 import type { Storage } from "../storage/storage.ts";
 import { beginCopyAnew, failCopy } from "./copy-outcomes.ts";
+import type { Definitions } from "./definitions.ts";
 import type { HeldSnapshots } from "./held-snapshots.ts";
 import { heartbeatMs } from "./membership.ts";
 import { tableConfig } from "./table-config.ts";
@@ -37,10 +38,12 @@ export interface CopyServiceOptions {
   readonly db: Queryable;
   readonly storage: Storage;
   readonly workerId: string;
-  readonly types: ReadonlyMap<number, PgType>;
+  readonly definitions: Definitions;
   readonly snapshots: HeldSnapshots;
   readonly work: Wakeup;
   readonly figures: CopyFigures;
+  /** Whether no further range may be copied now. */
+  readonly waits: () => boolean;
   readonly log: Log;
   /** A table's definition is not the one that is known here: it must be discovered again. */
   readonly onTableChanged: () => void;
@@ -70,6 +73,8 @@ export class CopyService {
   readonly #read = new Map<number, { rowCount: number; sizeBytes: number }>();
   #tables = new Map<number, Table>();
   #lookedAtMs = 0;
+  /** Those that the copiers that run now were given. */
+  #types: ReadonlyMap<number, PgType> = new Map();
 
   constructor(options: CopyServiceOptions) {
     this.#options = options;
@@ -81,17 +86,17 @@ export class CopyService {
   }
 
   async #copy(signal: AbortSignal): Promise<void> {
-    const { config, db, snapshots, workerId, work } = this.#options;
+    const { config, db, definitions, snapshots, workerId, work } = this.#options;
     await using threads = new CopierThreads();
-    if (await this.#expectsWork()) threads.prepare(config.copy.parallel);
+    if (await this.#expectsWork()) threads.prepare(definitions.config.copy.parallel);
     await releaseRanges(db, workerId);
     await snapshots.check();
     for (;;) {
       signal.throwIfAborted();
       const seen = work.count;
       await this.#look();
-      const open = await countOpenRanges(db, config.group, snapshots.lsns, config.copy.parallel);
-      if (open === 0) await work.wait(POLL_MS, signal, seen);
+      const open = await countOpenRanges(db, config.group, snapshots.lsns, definitions.config.copy.parallel);
+      if (open === 0 || this.#options.waits()) await work.wait(POLL_MS, signal, seen);
       else await this.#runCopiers(open, threads, signal);
     }
   }
@@ -111,15 +116,16 @@ export class CopyService {
   }
 
   async #runCopiers(connectionCount: number, threads: CopierThreads, signal: AbortSignal): Promise<void> {
-    const { config, db, types, log, figures, work } = this.#options;
+    const { config, db, definitions, log, figures, work } = this.#options;
     const claimed = this.#claimed;
     const persist = (name: string, work: () => Promise<void>) => runService(work, signal, { name, log });
+    this.#types = definitions.types;
     const options = {
       source: config.source,
       applicationName: applicationName(config.group, "copy"),
       storage: config.storage,
-      types,
-      fileSizeBytes: config.copy.fileSizeBytes,
+      types: this.#types,
+      fileSizeBytes: definitions.config.copy.fileSizeBytes,
     };
     const settled = (job: CopyJob): void => {
       this.#forget(job.jobId);
@@ -193,10 +199,14 @@ export class CopyService {
 
   /** Waits while another connection of this worker has a range: it may be given back, or more may be planned. */
   async #nextJob(signal: AbortSignal): Promise<CopyJob | null> {
-    const { config, db, snapshots, workerId, work, onTableChanged } = this.#options;
+    const { config, db, definitions, snapshots, workerId, work, onTableChanged } = this.#options;
     while (!signal.aborted) {
       const seen = work.count;
       if (systemClock.now() - this.#lookedAtMs > POLL_MS) await this.#look(); // what nobody needs any more is let go
+      if (this.#options.waits()) {
+        await work.wait(POLL_MS, signal, seen);
+        continue;
+      }
       const claim = { group: config.group, workerId, leaseMs: config.leaseMs, snapshots: snapshots.lsns };
       const range = await claimRange(db, claim);
       if (!range) {
@@ -212,13 +222,15 @@ export class CopyService {
       const table = await this.#tableOf(range);
       const snapshot = snapshots.name(range.snapshot);
       if (table && snapshot !== undefined && this.#typesAreKnown(table)) {
-        return toJob(range, table, snapshot, tableConfig(config, table.schema, table.name));
+        return toJob(range, table, snapshot, tableConfig(definitions.config, table.schema, table.name));
       }
       await releaseRange(db, range);
       this.#forget(range.rangeId);
       if (table && snapshot !== undefined) {
+        // With newer ones at hand the copiers end and begin again; else somebody must read them first.
+        if (this.#types !== definitions.types) return null;
         onTableChanged();
-        return null;
+        await work.wait(POLL_MS, signal, seen);
       }
     }
     return null;
@@ -238,7 +250,7 @@ export class CopyService {
 
   /** Another worker may have registered it when its types were others than those that were read here. */
   #typesAreKnown({ columns }: Table): boolean {
-    const { types } = this.#options;
+    const types = this.#types;
     return columns.every(
       (column) =>
         types.has(column.typeOid) &&

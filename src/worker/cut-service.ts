@@ -14,11 +14,11 @@ import { planTables, type TablePlan } from "../metadata/range-plans.ts";
 import { type CopyNeed, movableTables, moveToSnapshot } from "../metadata/snapshots.ts";
 import { takeCut } from "../metadata/streams.ts";
 import { readTables, type Table } from "../metadata/tables.ts";
-import type { PgType } from "../postgres/catalog.ts";
 import type { Storage } from "../storage/storage.ts";
 import { completeCopies, heapsOf } from "./complete-copies.ts";
 import { beginCopyAnew } from "./copy-outcomes.ts";
 import { measureHeaps, planStored } from "./copy-plan.ts";
+import type { Definitions } from "./definitions.ts";
 import { FIRST_STREAM } from "./discovery.ts";
 import type { HeldSnapshots } from "./held-snapshots.ts";
 import { oneSnapshotReason, resumable } from "./resume-plan.ts";
@@ -36,7 +36,7 @@ export interface CutServiceOptions {
   readonly stream: StreamService;
   readonly snapshots: HeldSnapshots;
   readonly work: Wakeup;
-  readonly types: ReadonlyMap<number, PgType>;
+  readonly definitions: Definitions;
   readonly log: Log;
   /** Another worker registered tables that this one does not know: the definitions must be read again. */
   readonly onTableChanged: () => void;
@@ -66,8 +66,9 @@ export class CutService {
       const gone = own.flatMap(({ snapshot }) => (snapshot !== null && lost.has(snapshot) ? [snapshot] : []));
       const pending = own.some(({ snapshot }) => snapshot === null);
       const leaving = await this.#leaveOld(own);
-      if (pending || gone.length > 0 || leaving.size > 0) await this.#newSnapshot(new Set(gone), leaving, signal);
-      else if (own.some(({ unplanned }) => unplanned > 0)) await this.#plan();
+      if (pending || gone.length > 0 || leaving.size > 0) {
+        if (!(await this.#newSnapshot(new Set(gone), leaving, signal))) await work.wait(POLL_MS, signal, seen);
+      } else if (own.some(({ unplanned }) => unplanned > 0)) await this.#plan();
       else if (!own.some(({ copied }) => copied > 0)) await work.wait(POLL_MS, signal, seen);
       else await this.#complete(!own.some(({ rangesLeft }) => rangesLeft > 0), seen, signal);
     }
@@ -75,9 +76,9 @@ export class CutService {
 
   /** Tables that need not stay with a snapshot that has kept vacuum from cleaning for too long. */
   async #leaveOld(needs: readonly CopyNeed[]): Promise<ReadonlySet<number>> {
-    const { config, db, stream, log } = this.#options;
+    const { config, db, definitions, stream, log } = this.#options;
     const old = needs.flatMap(({ snapshot, ageMs }) => {
-      return snapshot !== null && ageMs !== null && ageMs >= config.copy.snapshotMaxAgeMs ? [snapshot] : [];
+      return snapshot !== null && ageMs !== null && ageMs >= definitions.config.copy.snapshotMaxAgeMs ? [snapshot] : [];
     });
     const leaving = await movableTables(db, { group: config.group, stream: stream.stream }, old);
     if (leaving.size > 0) log.info("a snapshot is older than copy.snapshot_max_age", { tables: leaving.size });
@@ -86,8 +87,8 @@ export class CutService {
 
   /** Nobody hurries the stream while ranges are left. */
   async #complete(hurry: boolean, seen: number, signal: AbortSignal): Promise<void> {
-    const { work, stream } = this.#options;
-    const waiting = await completeCopies(this.#options, await this.#tables(), signal);
+    const { work, stream, definitions } = this.#options;
+    const waiting = await completeCopies({ ...this.#options, types: definitions.types }, await this.#tables(), signal);
     if (waiting > 0 && hurry) stream.flush();
     await work.wait(waiting > 0 && hurry ? COMPLETION_POLL_MS : POLL_MS, signal, seen);
   }
@@ -97,8 +98,11 @@ export class CutService {
     return (await readTables(db, config.group)).filter((table) => (table.stream ?? FIRST_STREAM) === stream.stream);
   }
 
-  /** A temporary slot's snapshot. Tables without a cut get its consistent point, with the stream watching. */
-  async #newSnapshot(gone: ReadonlySet<Lsn>, leaving: ReadonlySet<number>, signal: AbortSignal): Promise<void> {
+  /**
+   * A temporary slot's snapshot. Tables without a cut get its consistent point, with the stream watching. False: there
+   * are tables that the stream does not know yet.
+   */
+  async #newSnapshot(gone: ReadonlySet<Lsn>, leaving: ReadonlySet<number>, signal: AbortSignal): Promise<boolean> {
     const { config, log, snapshots, stream: service, onTableChanged } = this.#options;
     const goesOn = ({ state, snapshotLsn, tableId }: Table) =>
       state === "copying" && snapshotLsn !== null && (gone.has(snapshotLsn) || leaving.has(tableId));
@@ -112,7 +116,8 @@ export class CutService {
     const unknown = streamed.find((table) => !service.knows(table));
     if (unknown) {
       log.info("tables were registered by another worker", { table: `${unknown.schema}.${unknown.name}` });
-      return onTableChanged();
+      onTableChanged();
+      return false;
     }
     const awaited = stream.awaitCut(new Map(streamed.map(({ tableId, generation }) => [tableId, generation])));
     failpoint("cut.awaited");
@@ -131,6 +136,7 @@ export class CutService {
     } finally {
       snapshots.settled(lsn);
     }
+    return true;
   }
 
   async #goOnUnder(snapshot: Lsn, tables: readonly Table[]): Promise<void> {
@@ -144,7 +150,7 @@ export class CutService {
   /** Tables whose copy was begun under a snapshot that is gone: those that cannot go on under another begin anew. */
   async #prepareResume(copying: readonly Table[]): Promise<void> {
     if (copying.length === 0) return;
-    const { config, db, types } = this.#options;
+    const { config, db, definitions } = this.#options;
     await onSource(config, "plan the copy", async (source) => {
       const heapsByTable = await heapsOf(source, copying);
       const measuredByTable = await measureHeaps(source, heapsByTable);
@@ -152,7 +158,7 @@ export class CutService {
       for (const table of copying) {
         const { tableId, schema, name } = table;
         const now = { heaps: heapsByTable.get(tableId) ?? [], measured: measuredByTable.get(tableId) ?? [] };
-        const reason = resumable(table, now, stored.get(tableId) ?? [], types);
+        const reason = resumable(table, now, stored.get(tableId) ?? [], definitions.types);
         if (reason !== null) await beginCopyAnew(this.#options, { tableId, name: `${schema}.${name}` }, reason);
       }
     });
@@ -160,7 +166,7 @@ export class CutService {
 
   /** Measured only now: what the snapshot sees lies in blocks that are there, or in the open end of the last range. */
   async #plan(): Promise<void> {
-    const { config, db, work, log, types } = this.#options;
+    const { config, db, work, log, definitions } = this.#options;
     const unplanned = (await this.#tables()).filter((table) => table.state === "copying" && table.rangesTotal === null);
     await onSource(config, "plan the copy", async (source) => {
       const heapsByTable = await heapsOf(source, unplanned);
@@ -169,7 +175,7 @@ export class CutService {
         const { tableId, generation } = table;
         const heaps = measured.get(tableId) ?? [];
         const tableBlocks = heaps.reduce((sum, heap) => sum + Math.ceil(heap.heapBytes / heap.blockBytes), 0);
-        const oneSnapshot = oneSnapshotReason(table, heapsByTable.get(tableId) ?? [], types) !== null;
+        const oneSnapshot = oneSnapshotReason(table, heapsByTable.get(tableId) ?? [], definitions.types) !== null;
         return { tableId, generation, tableBlocks, oneSnapshot, ranges: planHeaps(heaps, config.copy.fileSizeBytes) };
       });
       await planTables(db, plans);

@@ -79,13 +79,12 @@ function preflightError(errors: readonly Finding[]): PgFloError {
  */
 export async function register(
   db: Queryable,
-  config: Config,
-  discovery: Discovery,
+  group: string,
+  wanted: readonly WantedTable[],
   storage: Storage,
   log: Log,
 ): Promise<readonly Table[]> {
-  const wanted = assignStreams(await readTables(db, config.group), wantedTables(discovery), wantedStreams(config));
-  let registration = await registerTables(db, config.group, wanted);
+  let registration = await registerTables(db, group, wanted);
   failpoint("tables.registered");
   await removeFiles(storage, registration);
   // A definition that changed and changed back is the registered one again, but the changes between were dropped.
@@ -96,9 +95,9 @@ export async function register(
   if (again.size === 0) return registration.tables;
   for (const table of again.values()) {
     log.warn("the table's definition changed, it is copied again", { table: `${table.schema}.${table.name}` });
-    for (const path of (await copyAgain(db, config.group, table.tableId)) ?? []) await storage.remove(path);
+    for (const path of (await copyAgain(db, group, table.tableId)) ?? []) await storage.remove(path);
   }
-  registration = await registerTables(db, config.group, wanted);
+  registration = await registerTables(db, group, wanted);
   return registration.tables;
 }
 
@@ -107,7 +106,12 @@ async function removeFiles(storage: Storage, registration: Registration): Promis
   for (const path of registration.removedPaths) await storage.remove(path);
 }
 
-function wantedTables({ selection, types }: Discovery): WantedTable[] {
+/** What is to be registered, each table with its stream. */
+export async function wantedTables(db: Queryable, config: Config, discovery: Discovery): Promise<WantedTable[]> {
+  return assignStreams(await readTables(db, config.group), toWanted(discovery), wantedStreams(config));
+}
+
+function toWanted({ selection, types }: Discovery): WantedTable[] {
   return selection.tables.map(({ table, mode }) => ({
     schema: table.schema,
     name: table.name,
@@ -155,7 +159,9 @@ export function streamTables(
   schemas: Config["schemas"],
   stream: number,
 ): Map<number, StreamTable> {
-  const mirrored = tables.filter((table) => table.stream === stream && table.state !== "removed");
+  const mirrored = tables.filter(
+    (table) => table.stream === stream && table.state !== "removed" && table.state !== "paused",
+  );
   return new Map(
     mirrored.map((table) => {
       const { tableId, generation, schemaVersion, relationOid: oid, schema, name, identity } = table;

@@ -1,16 +1,20 @@
 // What a worker does before it takes part: reads the source's definitions, brings metadata and publications in line with
 // them and with the config. Every worker does it, and all but the first find nothing to do.
-import type { Pool } from "pg";
+import type { Client, Pool } from "pg";
 import type { ConnectionConfig } from "../base/connection-config.ts";
+import { PgFloError } from "../base/errors.ts";
 import { failpoint } from "../base/failpoints.ts";
 import type { Log } from "../base/log.ts";
 import { type Lsn, parseLsn } from "../base/lsn.ts";
 import type { Config } from "../config/config.ts";
-import { registerGroup } from "../metadata/groups.ts";
+import { readGroup, registerGroup } from "../metadata/groups.ts";
 import { openMetadata } from "../metadata/migrations.ts";
+import { readRequests } from "../metadata/requests.ts";
 import { ensureStream, readStreams } from "../metadata/streams.ts";
-import type { Table } from "../metadata/tables.ts";
+import { readTables, type Table } from "../metadata/tables.ts";
+import { catalogFingerprint } from "../postgres/catalog-fingerprint.ts";
 import { applicationName, connect, endClient } from "../postgres/connect.ts";
+import type { Finding } from "../postgres/finding.ts";
 import { toPgFloError } from "../postgres/pg-error.ts";
 import { syncPublications } from "../postgres/publication.ts";
 import { publicationNames } from "../postgres/publication-plan.ts";
@@ -18,8 +22,11 @@ import { openReplication } from "../postgres/replication.ts";
 import type { SelectedTable } from "../postgres/selection.ts";
 import { takeTurn } from "../postgres/sessions.ts";
 import { slotName } from "../postgres/slot.ts";
+import { unfitTables } from "../postgres/unfit-tables.ts";
 import type { Storage } from "../storage/storage.ts";
-import { type Discovery, discover, refuseFindings, register, wantedStreams } from "./discovery.ts";
+import type { Prepared } from "./definitions.ts";
+import { type Discovery, discover, refuseFindings, register, wantedStreams, wantedTables } from "./discovery.ts";
+import { retryFailed, stopUnfit } from "./failed-tables.ts";
 import { onSource, refuseStandby } from "./source-connection.ts";
 import type { WorkerHealth } from "./worker-health.ts";
 
@@ -43,25 +50,19 @@ export interface WorkerStart {
   timeline: number | null;
 }
 
-export interface Prepared {
-  readonly discovery: Discovery;
-  /** As they are registered, and published. */
-  readonly tables: readonly Table[];
-}
-
+/** Before a worker joins, and whenever it begins anew after a failure. */
 export async function prepare(context: WorkerContext): Promise<Prepared> {
-  const { config, db, storage, log, start } = context;
-  const source = await connect(config.source, { applicationName: applicationName(config.group, "catalog") });
-  try {
+  const { config, db, log, start } = context;
+  return withDefinitionsTurn(context, async (source) => {
     if (start.checked) await refuseStandby(source, config.group); // the first time the preflight tells it
-    // One after the other: who registers last must not be the one who read the definitions first. A worker that hangs
-    // in the middle is not waited for longer than for anything else of it.
-    await takeTurn(source, "definitions", config.group, config.leaseMs);
-    const discovery = await discover(source, config).catch((error: unknown) => {
-      throw toPgFloError(error, `read the catalog for group ${config.group}`);
-    });
+    const read = await readDefinitions(source, config);
+    // A group that runs already does not wait for a table that became a trouble: that one waits alone.
+    const known = start.checked || (await isKnown(db, config.group));
+    const unfit = known ? await unfitCandidates(source, context, read.discovery) : NONE_UNFIT;
+    const { selection } = read.discovery;
+    const fit = { ...selection, tables: selection.tables.filter(({ table }) => !unfit.has(table.oid)) };
     const metadataAtSource = sameDatabase(config.metadata, config.source);
-    if (!start.checked) await refuseFindings(source, config, discovery.selection, metadataAtSource, log);
+    if (!start.checked) await refuseFindings(source, config, fit, metadataAtSource, log);
     start.checked = true;
     if (context.untilCaughtUp) start.mark ??= await writeMark(config);
     await openMetadata(db);
@@ -69,27 +70,130 @@ export async function prepare(context: WorkerContext): Promise<Prepared> {
     failpoint("group.registered");
     for (const stream of wantedStreams(config)) await registerStream(context, stream);
     failpoint("stream.registered");
-    const tables = await register(db, config, discovery, storage, log);
-    if (config.publication === undefined) {
-      // Also those of streams that are more than the config wants now: their tables stay with them.
-      for (const { stream } of await readStreams(db, config.group)) {
-        await syncPublications(source, {
-          group: config.group,
-          stream,
-          tables: tablesOf(stream, discovery, tables),
-          serverVersion: discovery.catalog.serverVersion,
-        });
-      }
-    }
-    return { discovery, tables };
+    return registerAll(source, context, read, unfit);
+  });
+}
+
+export interface RefreshOptions {
+  /** Failed tables that are tried again at once: what the config says of them is another thing now. */
+  readonly mended?: (table: Table) => boolean;
+}
+
+/** While a worker runs: the definitions as they are now. Streams and copies are told by the caller. */
+export async function refresh(context: WorkerContext, options: RefreshOptions = {}): Promise<Prepared> {
+  return withDefinitionsTurn(context, async (source) => {
+    await refuseStandby(source, context.config.group);
+    const read = await readDefinitions(source, context.config);
+    return registerAll(source, context, read, await unfitCandidates(source, context, read.discovery), options);
+  });
+}
+
+async function withDefinitionsTurn<T>({ config }: WorkerContext, work: (source: Client) => Promise<T>): Promise<T> {
+  const source = await connect(config.source, { applicationName: applicationName(config.group, "catalog") });
+  try {
+    // One after the other: who registers last must not be the one who read the definitions first. A worker that hangs
+    // in the middle is not waited for longer than for anything else of it.
+    await takeTurn(source, "definitions", config.group, config.leaseMs);
+    return await work(source);
   } finally {
     await endClient(source);
   }
 }
 
-function tablesOf(stream: number, { selection }: Discovery, registered: readonly Table[]): SelectedTable[] {
-  const own = new Set(registered.filter((table) => table.stream === stream).map(({ relationOid }) => relationOid));
-  return selection.tables.filter(({ table }) => own.has(table.oid));
+interface ReadDefinitions {
+  readonly fingerprint: string;
+  readonly discovery: Discovery;
+}
+
+async function readDefinitions(source: Client, config: Config): Promise<ReadDefinitions> {
+  try {
+    // Before the catalog is read: what changes meanwhile is seen at the next look.
+    const fingerprint = await catalogFingerprint(source, Object.keys(config.schemas));
+    return { fingerprint, discovery: await discover(source, config) };
+  } catch (error) {
+    throw toPgFloError(error, `read the catalog for group ${config.group}`);
+  }
+}
+
+const NONE_UNFIT: ReadonlyMap<number, Finding> = new Map();
+
+async function isKnown(db: Pool, group: string): Promise<boolean> {
+  try {
+    await readGroup(db, group);
+    return true;
+  } catch (error) {
+    // None yet, or of an older version, or not for us to read: the preflight and the start tell what is wrong.
+    if (error instanceof PgFloError && error.action !== "retry") return false;
+    throw error;
+  }
+}
+
+/** Of the tables that are about to be copied: what goes on already is not asked. */
+async function unfitCandidates(
+  source: Client,
+  { config, db }: WorkerContext,
+  { selection }: Discovery,
+): Promise<ReadonlyMap<number, Finding>> {
+  const running = new Set(
+    (await readTables(db, config.group))
+      .filter(({ state }) => state !== "pending" && state !== "error" && state !== "removed")
+      .map(({ relationOid }) => relationOid),
+  );
+  return unfitTables(
+    source,
+    selection.tables.filter(({ table }) => !running.has(table.oid)),
+    config.publication === undefined ? {} : { publication: config.publication },
+  );
+}
+
+/**
+ * Tables are published as they are wanted before they are registered so, and those that go are taken out after: whoever
+ * sees one that waits for its cut may rely on its changes being in the log, and one whose changes are missing is mirrored
+ * no more. One that is registered otherwise and streams meets a definition that does not fit, and is copied again.
+ */
+async function registerAll(
+  source: Client,
+  context: WorkerContext,
+  { fingerprint, discovery }: ReadDefinitions,
+  unfit: ReadonlyMap<number, Finding>,
+  { mended = () => false }: RefreshOptions = {},
+): Promise<Prepared> {
+  const { config, db, storage, log } = context;
+  const requests = await readRequests(db, config.group);
+  const selected = discovery.selection.tables.filter(({ table }) => !unfit.has(table.oid));
+  const wanted = await wantedTables(db, config, discovery);
+  const { serverVersion } = discovery.catalog;
+  const streamOf = new Map(wanted.map(({ oid, stream }) => [oid, stream]));
+  await publish(source, context, { selected, streamOf, serverVersion, keepOthers: true });
+  failpoint("tables.published");
+  const registered = await register(db, config.group, wanted, storage, log);
+  const stopped = await stopUnfit(context, registered, unfit);
+  const tried = await retryFailed(context, unfit, mended);
+  const tables = stopped || tried ? await readTables(db, config.group) : registered;
+  const storedStreamOf = new Map(tables.map(({ relationOid, stream }) => [relationOid, stream]));
+  await publish(source, context, { selected, streamOf: storedStreamOf, serverVersion });
+  return { discovery, tables, fingerprint, requests };
+}
+
+interface Publishing {
+  readonly selected: readonly SelectedTable[];
+  /** By OID. */
+  readonly streamOf: ReadonlyMap<number, number | null>;
+  readonly serverVersion: number;
+  readonly keepOthers?: boolean;
+}
+
+async function publish(
+  source: Client,
+  { config, db }: WorkerContext,
+  { selected, streamOf, serverVersion, keepOthers = false }: Publishing,
+): Promise<void> {
+  if (config.publication !== undefined) return;
+  // Also those of streams that are more than the config wants now: their tables stay with them.
+  for (const { stream } of await readStreams(db, config.group)) {
+    const tables = selected.filter(({ table }) => streamOf.get(table.oid) === stream);
+    await syncPublications(source, { group: config.group, stream, tables, serverVersion, keepOthers });
+  }
 }
 
 function sameDatabase(a: ConnectionConfig, b: ConnectionConfig): boolean {

@@ -1,23 +1,26 @@
-// What a worker does with one state of the definitions: its streams, the copy, and what goes on beside them. It ends with
-// the worker, or when definitions changed and must be read again.
+// What a worker does: its streams, the copy, and what goes on beside them. It ends with the worker, or with a failure
+// after which all of it begins anew.
 import { systemClock } from "../base/clock.ts";
 import { PgFloError } from "../base/errors.ts";
 import type { Lsn } from "../base/lsn.ts";
 import type { Wakeup } from "../base/wakeup.ts";
 import type { Config } from "../config/config.ts";
+import { slotName } from "../postgres/slot.ts";
 import type { StreamProgress } from "../stream/stream-state.ts";
 import { watchCapacity } from "./capacity.ts";
 import { waitUntilCaughtUp } from "./caught-up.ts";
 import { compactRegularly } from "./compact-service.ts";
 import { type CopyFigures, CopyService } from "./copy-service.ts";
-import { binaryPossible } from "./discovery.ts";
+import type { Definitions } from "./definitions.ts";
+import { DefinitionsService } from "./definitions-service.ts";
+import { wantedStreams } from "./discovery.ts";
 import type { HeldSnapshots } from "./held-snapshots.ts";
 import { sweepOrphans } from "./orphans.ts";
-import { type Prepared, type WorkerContext, writeMark } from "./preparation.ts";
+import { type WorkerContext, writeMark } from "./preparation.ts";
 import { settleAll } from "./settle.ts";
 import type { StreamService } from "./stream-service.ts";
 import { StreamsService } from "./streams-service.ts";
-import { watchTypes } from "./type-watch.ts";
+import { WalGuard } from "./wal-guard.ts";
 import { type WalBudgets, watchWal } from "./wal-watch.ts";
 
 const HEARTBEAT_MESSAGE_MS = 30_000;
@@ -25,6 +28,9 @@ const HEARTBEAT_MESSAGE_MS = 30_000;
 /** What of a worker outlives its rounds. */
 export interface Member {
   readonly workerId: string;
+  readonly definitions: Definitions;
+  /** Reads the config's file again. */
+  readonly loadConfig?: (() => Config) | undefined;
   readonly snapshots: HeldSnapshots;
   readonly work: Wakeup;
   readonly copy: CopyFigures;
@@ -33,39 +39,30 @@ export interface Member {
   streams: () => readonly StreamService[];
 }
 
-/** True: begin again with the definitions. False: the signal was aborted, or all has caught up. */
-export async function runRound(
-  context: WorkerContext,
-  member: Member,
-  { discovery, tables }: Prepared,
-  signal: AbortSignal,
-): Promise<boolean> {
+/** Returns when the signal was aborted, or when all has caught up. */
+export async function runRound(context: WorkerContext, member: Member, signal: AbortSignal): Promise<void> {
   const { config, db, storage, log, start, health } = context;
   const end = new AbortController();
-  let changed = false;
-  const onTableChanged = (): void => {
-    changed = true;
-    end.abort();
-  };
-  const again = () => changed && !signal.aborted;
-  const { workerId, snapshots, work, counted, copy: figures } = member;
-  const shared = { config, db, storage, workerId, snapshots, work, types: discovery.types, log, onTableChanged };
-  const streams = new StreamsService({
-    ...shared,
-    counted,
-    tables,
-    binary: binaryPossible(discovery),
-    keepsLeases: again,
+  const { workerId, definitions, snapshots, work, counted, copy: figures, loadConfig } = member;
+  const watch = new DefinitionsService({
+    ...{ context, workerId, definitions, work, log },
+    streams: () => member.streams(),
+    ...(loadConfig && { loadConfig }),
   });
-  const copy = new CopyService({ ...shared, figures });
+  const onTableChanged = () => watch.look();
+  const shared = { config, db, storage, workerId, snapshots, work, definitions, log, onTableChanged };
+  const streams = new StreamsService({ ...shared, counted });
+  const guard = new WalGuard({ config, db, definitions, log, streams: () => member.streams() });
+  const onLook = (budgets: WalBudgets) => guard.look(budgets);
+  const copy = new CopyService({ ...shared, figures, waits: () => guard.throttled });
   member.streams = () => streams.services;
   const inner = AbortSignal.any([signal, end.signal]);
   const services = [
     streams.run(inner),
     copy.run(inner),
     keepLogMoving(config, member.streams, inner),
-    watchTypes(context, discovery, onTableChanged, inner),
-    watchWal(context, () => member.streams().map(({ slot }) => slot), member.budgets, inner),
+    watch.run(inner),
+    watchWal(context, () => groupSlots(definitions.config, member.streams()), member.budgets, onLook, inner),
     watchCapacity(context, inner),
     compactRegularly(context, inner),
     sweepOrphans({ db, storage, group: config.group, graceMs: config.compact.graceMs }, log, inner),
@@ -81,7 +78,12 @@ export async function runRound(
   } finally {
     health.running = false;
   }
-  return again();
+}
+
+/** Also those that other workers read: what the copy of this one does to them concerns it too. */
+function groupSlots(config: Config, own: readonly StreamService[]): string[] {
+  const wanted = wantedStreams(config).map((stream) => slotName(config.group, stream));
+  return [...new Set([...wanted, ...own.map(({ slot }) => slot)])];
 }
 
 /** An idle database writes nothing that would move the positions: a message of our own does, when nothing else did. */

@@ -20,11 +20,10 @@ import {
   type Stream as StreamRow,
 } from "../metadata/streams.ts";
 import { readTables, setTableError, type Table } from "../metadata/tables.ts";
-import type { PgType } from "../postgres/catalog.ts";
 import { applicationName } from "../postgres/connect.ts";
 import { openReplication, type ReplicationConnection } from "../postgres/replication.ts";
 import { endSlotSession } from "../postgres/sessions.ts";
-import { readSlot, slotLostError, slotLostReason, slotName } from "../postgres/slot.ts";
+import { dropSlot, readSlot, slotLostError, slotLostReason, slotName } from "../postgres/slot.ts";
 import type { Storage } from "../storage/storage.ts";
 import type { FinishedFile } from "../stream/batch.ts";
 import { Stream } from "../stream/stream.ts";
@@ -32,6 +31,7 @@ import type { StreamCommits, TakenCut } from "../stream/stream-options.ts";
 import { type StreamProgress, startProgress } from "../stream/stream-state.ts";
 import type { StreamTable } from "../stream/stream-table.ts";
 import { InexactCounts } from "../types/inexact-counts.ts";
+import type { Definitions } from "./definitions.ts";
 import { streamTables } from "./discovery.ts";
 import { followTimeline } from "./failover.ts";
 import { onSource, refuseStandby } from "./source-connection.ts";
@@ -49,8 +49,7 @@ export interface StreamServiceOptions {
   readonly stream: number;
   /** By number of the stream: the counters of this worker, which go on when it takes the stream again. */
   readonly counted: Map<number, StreamProgress>;
-  readonly types: ReadonlyMap<number, PgType>;
-  readonly binary: boolean;
+  readonly definitions: Definitions;
   readonly log: Log;
   /** A table's definition changed: it must be discovered again. */
   readonly onTableChanged: () => void;
@@ -62,7 +61,9 @@ export class StreamService {
   /** As the slot is; null when the server does not know it. */
   #slotFailover: boolean | null = null;
   #current: Stream | null = null;
+  #giveUp: AbortController | null = null;
   #tables: ReadonlyMap<number, StreamTable> = new Map();
+  #reading: Promise<void> = Promise.resolve();
   /** Of the newest run: what this worker's writes for the stream are bound to. */
   fence: StreamFence | null = null;
   #waiting: ((stream: Stream) => void)[] = [];
@@ -70,7 +71,7 @@ export class StreamService {
 
   constructor(options: StreamServiceOptions) {
     this.#options = options;
-    this.#binary = options.binary;
+    this.#binary = options.definitions.binary;
   }
 
   /** Runs until the signal, over lost connections. */
@@ -108,13 +109,31 @@ export class StreamService {
     );
   }
 
+  /** Other tables are registered now, and published: the stream that runs goes on with them. */
+  async changeTables(): Promise<void> {
+    await this.#readTables();
+    this.#current?.changeTables(this.#tables);
+  }
+
+  /** One after the other: the newest must stay. */
+  #readTables(): Promise<void> {
+    const { config, db, definitions, stream } = this.#options;
+    this.#reading = this.#reading.then(async () => {
+      const tables = await readTables(db, config.group);
+      this.#tables = streamTables(tables, definitions.types, definitions.config.schemas, stream);
+    });
+    const reading = this.#reading;
+    this.#reading = reading.catch(() => {}); // told to who asked
+    return reading;
+  }
+
   /** Makes durable what has been read. */
   flush(): void {
     this.#current?.flush();
   }
 
   async #runOnce(signal: AbortSignal): Promise<void> {
-    const { config, db, workerId, types, storage, counted, log } = this.#options;
+    const { config, db, workerId, storage, counted, log } = this.#options;
     // Claimed for every run: the new epoch makes sure that no commit of the run before can still arrive.
     const key = { group: config.group, stream: this.#options.stream };
     const claim = await claimStream(db, { ...key, workerId, leaseMs: config.leaseMs });
@@ -123,8 +142,7 @@ export class StreamService {
     this.fence = fence;
     failpoint("stream.taken");
     await this.#checkSlot(fence, stream);
-    const tables = streamTables(await readTables(db, config.group), types, config.schemas, stream.stream);
-    this.#tables = tables;
+    await this.#readTables();
     const connection = await openReplication(config.source, {
       applicationName: applicationName(config.group, "stream"),
     });
@@ -142,7 +160,7 @@ export class StreamService {
       publications: stream.publications,
       position,
       batch: stream.batch,
-      tables,
+      tables: this.#tables,
       binary: this.#binary,
       storage,
       flushIntervalMs: config.stream.flushIntervalMs,
@@ -156,13 +174,34 @@ export class StreamService {
     log.info("streaming", { slot: stream.slotName, position: formatLsn(position), binary: this.#binary });
     this.#current = running;
     for (const resolve of this.#waiting.splice(0)) resolve(running);
+    const giveUp = new AbortController();
+    this.#giveUp = giveUp;
     try {
-      await running.run(signal);
+      await running.run(AbortSignal.any([signal, giveUp.signal]));
     } catch (error) {
       throw this.#mapError(error);
     } finally {
       this.#current = null;
+      this.#giveUp = null;
     }
+    if (giveUp.signal.aborted && !signal.aborted) await this.#dropSlot(fence, stream.slotName);
+  }
+
+  /** The source's disk matters more: the stream finishes its batch, its slot is dropped, and the stream is lost. */
+  giveUpSlot(): void {
+    this.#giveUp?.abort();
+  }
+
+  /** In this order: a slot that is gone is told as lost by the next start, one that stays keeps WAL for nobody. */
+  async #dropSlot(fence: StreamFence, slot: string): Promise<void> {
+    const { config, db } = this.#options;
+    await onSource(config, "drop the slot", (source) => dropSlot(source, slot));
+    failpoint("slot.given-up");
+    const error = slotLostError(slot, "wal_budget");
+    await markStreamLost(db, fence);
+    const event = { severity: "error", code: "SLOT_DROPPED", subject: slot } as const;
+    await addEvent(db, config.group, { ...event, message: error.message });
+    throw error;
   }
 
   /** Where the stream goes on at this server, which may be another one than last time. */

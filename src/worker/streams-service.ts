@@ -10,12 +10,11 @@ import { addEvent } from "../metadata/events.ts";
 import type { Queryable } from "../metadata/queryable.ts";
 import { type ClaimSurvey, surveyClaims } from "../metadata/stream-claims.ts";
 import { claimStream, releaseStream, type Stream, type StreamFence } from "../metadata/streams.ts";
-import type { Table } from "../metadata/tables.ts";
-import type { PgType } from "../postgres/catalog.ts";
 import { readSlot, slotLostError, slotLostReason } from "../postgres/slot.ts";
 import type { Storage } from "../storage/storage.ts";
 import type { StreamProgress } from "../stream/stream-state.ts";
 import { CutService } from "./cut-service.ts";
+import type { Definitions } from "./definitions.ts";
 import type { HeldSnapshots } from "./held-snapshots.ts";
 import { settleAll } from "./settle.ts";
 import { onSource } from "./source-connection.ts";
@@ -30,18 +29,13 @@ export interface StreamsServiceOptions {
   readonly db: Queryable;
   readonly storage: Storage;
   readonly workerId: string;
-  readonly types: ReadonlyMap<number, PgType>;
-  readonly binary: boolean;
+  readonly definitions: Definitions;
   readonly snapshots: HeldSnapshots;
   readonly work: Wakeup;
   readonly counted: Map<number, StreamProgress>;
-  /** Registered and published by this worker. */
-  readonly tables: readonly Table[];
   readonly log: Log;
   /** A table's definition changed: it must be discovered again. */
   readonly onTableChanged: () => void;
-  /** Whether the leases outlive the end of this service, because the next one begins at once. */
-  readonly keepsLeases: () => boolean;
 }
 
 interface RunningStream {
@@ -144,14 +138,17 @@ export class StreamsService {
     const signal = AbortSignal.any([roundEnds, stop.signal]);
     try {
       if (stream.state === "lost") await this.#refuseLost(stream);
-      if (stream.state === "creating") await createStreamSlot(this.#options, stream.slotName, fence, signal);
+      if (stream.state === "creating") {
+        const { tables } = this.#options.definitions.prepared;
+        await createStreamSlot({ ...this.#options, tables }, stream.slotName, fence, signal);
+      }
       const cuts = new CutService({ ...this.#options, stream: service });
       await settleAll([service.run(signal), cuts.run(signal)], stop);
     } catch (error) {
       if (error instanceof PgFloError && error.code === "STREAM_TAKEN") log.warn("standing by", errorFacts(error));
       else if (!signal.aborted || !isAbortReason(error, signal)) this.#fail(error);
     }
-    if (!this.#options.keepsLeases()) await this.#release(service.fence ?? fence);
+    await this.#release(service.fence ?? fence);
     // With the worker's end its figures stay, for whoever tells the outcome.
     if (!roundEnds.aborted) this.#running.delete(stream.stream);
   }

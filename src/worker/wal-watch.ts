@@ -14,11 +14,15 @@ const STATEMENT_TIMEOUT_MS = 5000;
 /** By slot: of those that were there at the last look. */
 export type WalBudgets = Map<string, WalBudget>;
 
-/** Keeps `budgets` current until the signal. Never ends the worker: what it cannot see is not known, no more. */
+/**
+ * Keeps `budgets` current until the signal, and tells `onLook` of each look. Never ends the worker: what it cannot see is
+ * not known, no more.
+ */
 export async function watchWal(
   { config, log }: { readonly config: Config; readonly log: Log },
   slots: () => readonly string[],
   budgets: WalBudgets,
+  onLook: (budgets: WalBudgets) => Promise<void>,
   signal: AbortSignal,
 ): Promise<void> {
   await using source = new KeptConnection(config.source, {
@@ -33,6 +37,7 @@ export async function watchWal(
       samples = new Map([...newest].map(([slot, sample]) => [slot, withSample(samples.get(slot) ?? [], sample)]));
       for (const slot of budgets.keys()) if (!samples.has(slot)) budgets.delete(slot);
       for (const [slot, taken] of samples) budgets.set(slot, walBudget(taken)!);
+      await onLook(budgets);
     } catch (error) {
       const failure = toPgFloError(error, `look at the slots of group ${config.group}`);
       log[failure.action === "retry" ? "debug" : "warn"](failure.message, errorFacts(failure));

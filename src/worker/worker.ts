@@ -2,7 +2,6 @@
 // until it is stopped. A worker that was taken for dead begins again as a new one; when definitions changed they are
 // read again, and the worker stays who it is.
 import type { Pool } from "pg";
-import { systemClock } from "../base/clock.ts";
 import { failpoint } from "../base/failpoints.ts";
 import type { Log } from "../base/log.ts";
 import { runService } from "../base/service.ts";
@@ -14,17 +13,16 @@ import { applicationName, connect, endClient, openPool } from "../postgres/conne
 import { openStorage } from "../storage/open.ts";
 import { removeLeftSpillFiles } from "../stream/spill-file.ts";
 import { noCopyFigures } from "./copy-service.ts";
+import { Definitions } from "./definitions.ts";
 import { HeldSnapshots } from "./held-snapshots.ts";
 import { joinGroup, keepLeases } from "./membership.ts";
-import { type Prepared, prepare, type WorkerContext } from "./preparation.ts";
+import { prepare, type WorkerContext } from "./preparation.ts";
 import { type Member, runRound } from "./round.ts";
 import { settleAll } from "./settle.ts";
 import { heartbeatFigures, type WorkerFigures } from "./worker-figures.ts";
 import { noSigns, type WorkerHealth } from "./worker-health.ts";
 
 const METADATA_CONNECTIONS = 4;
-/** Between a round that ended because a definition changed and the next one. */
-const DISCOVERY_PAUSE_MS = 1000;
 
 export interface WorkerOptions {
   readonly config: Config;
@@ -35,6 +33,8 @@ export interface WorkerOptions {
   readonly onFigures?: (figures: WorkerFigures) => void;
   /** Kept current for whoever watches the worker. */
   readonly health?: WorkerHealth;
+  /** Reads the config's file again, for `pg-flo reload`. */
+  readonly loadConfig?: () => Config;
 }
 
 /** Runs until the signal (finishes the batches, releases the leases) or until the group has caught up. */
@@ -62,7 +62,11 @@ async function openMetadataPool(config: Config): Promise<AsyncDisposable & { rea
 }
 
 /** From joining the group to leaving it. Joins when it is ready: others count on every worker to take its share. */
-async function live(context: WorkerContext, { onFigures }: WorkerOptions, signal: AbortSignal): Promise<void> {
+async function live(
+  context: WorkerContext,
+  { onFigures, loadConfig }: WorkerOptions,
+  signal: AbortSignal,
+): Promise<void> {
   const { config, db, log } = context;
   const prepared = await prepare(context);
   const workerId = await joinGroup(db, config.group, config.leaseMs, log);
@@ -71,6 +75,8 @@ async function live(context: WorkerContext, { onFigures }: WorkerOptions, signal
     await using snapshots = new HeldSnapshots({ config, db, workerId, log });
     const member: Member = {
       workerId,
+      definitions: new Definitions(config, prepared),
+      loadConfig,
       snapshots,
       work: new Wakeup(),
       copy: { ...noCopyFigures, parallel: config.copy.parallel },
@@ -95,7 +101,7 @@ async function live(context: WorkerContext, { onFigures }: WorkerOptions, signal
       () => heartbeatFigures(figures),
       inner,
     );
-    const rounds = runRounds(context, member, prepared, inner).then(() => end.abort());
+    const rounds = runRounds(context, member, inner).then(() => end.abort());
     await settleAll([leases, rounds], end);
   } finally {
     await releaseQuietly(db, workerId, log);
@@ -103,17 +109,16 @@ async function live(context: WorkerContext, { onFigures }: WorkerOptions, signal
 }
 
 /** Round after round, over failures of the source and the metadata: the leases are kept meanwhile. */
-async function runRounds(context: WorkerContext, member: Member, first: Prepared, signal: AbortSignal): Promise<void> {
-  let prepared: Prepared | null = first;
-  const rounds = async (inner: AbortSignal): Promise<void> => {
-    for (;;) {
-      const definitions: Prepared = prepared ?? (await prepare(context));
-      prepared = null;
-      if (!(await runRound(context, member, definitions, inner))) return;
-      await systemClock.sleep(DISCOVERY_PAUSE_MS, inner);
-    }
+async function runRounds(context: WorkerContext, member: Member, signal: AbortSignal): Promise<void> {
+  let first = true;
+  const round = async (inner: AbortSignal): Promise<void> => {
+    const { definitions } = member;
+    const { config } = definitions; // which may be another one than at the start
+    if (!first) definitions.replace(config, await prepare({ ...context, config }));
+    first = false;
+    await runRound(context, member, inner);
   };
-  await runService(rounds, signal, { name: "worker", log: context.log });
+  await runService(round, signal, { name: "worker", log: context.log });
 }
 
 // A lease that cannot be given back runs out by itself; what ended the session matters more.

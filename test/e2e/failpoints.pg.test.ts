@@ -8,6 +8,7 @@ import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "pg";
 import { type Failpoint, failpoints } from "../../src/base/failpoints.ts";
+import { overBudget, resync, retried } from "../support/failpoint-plays.ts";
 import { type FailpointRun, makeFailpointRun } from "../support/failpoint-run.ts";
 import { SCHEMA, write } from "../support/killed-tables.ts";
 import { assertEqualToSource } from "../support/mirror-sql.ts";
@@ -227,6 +228,9 @@ const parts: Readonly<Record<Failpoint, Part>> = {
   "stream.claimed": streamed(),
   "tables.in-registration": later(),
   "tables.registered": fresh(),
+  "tables.published": later(),
+  "table.retried": { stage: "stream", play: retried },
+  "request.in-transaction": { stage: "stream", play: resync },
   "table.begun-anew": { stage: "stream", play: definitionChangedBefore },
   "publication.created": fresh(),
   "publication.altering": later(),
@@ -234,6 +238,7 @@ const parts: Readonly<Record<Failpoint, Part>> = {
   "slot.unfinished-dropped": { stage: "fresh", play: unfinishedSlot },
   "snapshot.exported": fresh(),
   "slot.created": fresh(),
+  "slot.given-up": { stage: "fresh", play: overBudget },
   "slot.in-activation": fresh(),
   "slot.activated": fresh(),
   "cut.awaited": later(),
