@@ -2,6 +2,7 @@
 // reads the stream. It claims one range after the other, the largest table's first; what it holds when it ends is free
 // for others at once.
 import { systemClock } from "../base/clock.ts";
+import { PgFloError } from "../base/errors.ts";
 import { failpoint } from "../base/failpoints.ts";
 import { errorFacts, type Log } from "../base/log.ts";
 import { formatLsn } from "../base/lsn.ts";
@@ -75,6 +76,8 @@ export class CopyService {
   #lookedAtMs = 0;
   /** Those that the copiers that run now were given. */
   #types: ReadonlyMap<number, PgType> = new Map();
+  /** Ranges claimed so far. */
+  #claims = 0;
 
   constructor(options: CopyServiceOptions) {
     this.#options = options;
@@ -96,8 +99,10 @@ export class CopyService {
       const seen = work.count;
       await this.#look();
       const open = await countOpenRanges(db, config.group, snapshots.lsns, definitions.config.copy.parallel);
-      if (open === 0 || this.#options.waits()) await work.wait(POLL_MS, signal, seen);
-      else await this.#runCopiers(open, threads, signal);
+      const claims = this.#claims;
+      if (open > 0 && !this.#options.waits()) await this.#runCopiers(open, threads, signal);
+      // Others were quicker, or this worker is taken for dead and gets none: threads are not started again at once.
+      if (claims === this.#claims) await work.wait(POLL_MS, signal, seen);
     }
   }
 
@@ -113,6 +118,16 @@ export class CopyService {
     const { needs } = await snapshots.refresh();
     this.#lookedAtMs = systemClock.now();
     figures.rangesTotal = figures.rangesDone + needs.reduce((sum, need) => sum + need.rangesLeft, 0);
+  }
+
+  /** A failure must not end what other connections read now. */
+  async #lookMeanwhile(): Promise<void> {
+    try {
+      await this.#look();
+    } catch (error) {
+      if (!(error instanceof PgFloError) || error.action !== "retry") throw error;
+      this.#options.log.debug("what is left to copy could not be read", errorFacts(error));
+    }
   }
 
   async #runCopiers(connectionCount: number, threads: CopierThreads, signal: AbortSignal): Promise<void> {
@@ -212,9 +227,10 @@ export class CopyService {
       if (!range) {
         if (this.#claimed.size === 0) return null;
         await work.wait(POLL_MS, signal, seen);
-        await this.#look();
+        await this.#lookMeanwhile();
         continue;
       }
+      this.#claims++;
       this.#claimed.set(range.rangeId, range);
       this.#read.set(range.rangeId, { rowCount: 0, sizeBytes: 0 });
       this.#options.figures.running = this.#claimed.size;
