@@ -103,7 +103,7 @@ export class CutService {
    * are tables that the stream does not know yet.
    */
   async #newSnapshot(gone: ReadonlySet<Lsn>, leaving: ReadonlySet<number>, signal: AbortSignal): Promise<boolean> {
-    const { config, log, snapshots, stream: service, onTableChanged } = this.#options;
+    const { config, log, snapshots, work, stream: service, onTableChanged } = this.#options;
     const goesOn = ({ state, snapshotLsn, tableId }: Table) =>
       state === "copying" && snapshotLsn !== null && (gone.has(snapshotLsn) || leaving.has(tableId));
     await this.#prepareResume((await this.#tables()).filter(goesOn));
@@ -129,12 +129,13 @@ export class CutService {
     await snapshots.add(snapshot);
     try {
       failpoint("cut.slot-created");
-      await stream.cutTaken(awaited, lsn);
+      if (awaited.length > 0) await stream.cutTaken(awaited, lsn);
       failpoint("cut.stored");
       await cutCopyOnly(this.#options.db, config.group, pending, lsn);
       await this.#goOnUnder(lsn, resumed);
     } finally {
       snapshots.settled(lsn);
+      work.wake();
     }
     return true;
   }
