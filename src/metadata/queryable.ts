@@ -29,6 +29,8 @@ export interface TransactionOptions {
   /** Default `read committed`. `snapshot`: every statement sees the same moment, and nothing is written. */
   readonly isolation?: "read committed" | "snapshot";
   readonly lockTimeoutMs?: number;
+  /** Further settings, each `name = value`, for this transaction alone. They cost no round trip. */
+  readonly settings?: readonly string[];
 }
 
 /** Runs one statement. What the rows look like is what the statement says: the caller names their type. */
@@ -117,7 +119,8 @@ function beginStatement(options: TransactionOptions): string {
   return (
     `begin ${mode}; set local statement_timeout = ${statementTimeoutMs}; ` +
     `set local lock_timeout = ${options.lockTimeoutMs ?? lockTimeoutMs}; ` +
-    `set local idle_in_transaction_session_timeout = ${statementTimeoutMs}`
+    `set local idle_in_transaction_session_timeout = ${statementTimeoutMs}` +
+    (options.settings ?? []).map((setting) => `; set local ${setting}`).join("")
   );
 }
 

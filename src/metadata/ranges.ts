@@ -48,39 +48,40 @@ export async function claimRange(
     readonly snapshots?: readonly Lsn[];
   },
 ): Promise<ClaimedRange | undefined> {
-  return transaction(db, async (transaction) => {
+  const claimed = await transaction(
+    db,
+    (transaction) =>
+      row<RangeRow>(
+        transaction,
+        `update _pg_flo.copy_ranges r set state = 'running', owner = $2, attempts = r.attempts + 1,
+           row_count = null, size_bytes = null, lease_until = clock_timestamp() + $3 * interval '1 millisecond'
+         from (
+           select open.range_id, t.generation, t.schema_version, t.snapshot_lsn
+           from _pg_flo.copy_ranges open join _pg_flo.tables t using (table_id)
+           where open.group_name = $1 and open.state <> 'done' and t.state = 'copying'
+             and (open.state = 'pending' or open.lease_until < clock_timestamp())
+             and ($4::bigint[] is null or open.table_id = any($4))
+             and ($5::bigint[] is null or t.snapshot_lsn = any($5))
+             and exists (select from _pg_flo.workers where worker_id = $2)
+           order by open.one_snapshot desc, open.table_blocks desc, open.table_id, open.range_number
+           limit 1 for update of open skip locked) chosen
+         where r.range_id = chosen.range_id
+         returning r.range_id, r.group_name, r.table_id, r.range_number, r.heap_oid, r.heap_schema, r.heap_name,
+           r.relfilenode, r.block_from, r.block_to, r.owner, r.attempts, chosen.generation, chosen.schema_version,
+           chosen.snapshot_lsn`,
+        [
+          claim.group,
+          claim.workerId,
+          claim.leaseMs,
+          claim.tableIds ?? null,
+          claim.snapshots?.map((snapshot) => snapshot.toString()) ?? null,
+        ],
+      ),
     // Ranges were planned a moment ago and nobody analyzed the table: the planner expects a handful of them and would
     // sort all of them for each claim. The index has them in order.
-    await rows(transaction, "set local enable_sort = off");
-    await rows(transaction, "set local enable_bitmapscan = off");
-    const claimed = await row<RangeRow>(
-      transaction,
-      `update _pg_flo.copy_ranges r set state = 'running', owner = $2, attempts = r.attempts + 1,
-       row_count = null, size_bytes = null,
-       lease_until = clock_timestamp() + $3 * interval '1 millisecond'
-     from (
-       select open.range_id, t.generation, t.schema_version, t.snapshot_lsn from _pg_flo.copy_ranges open join _pg_flo.tables t using (table_id)
-       where open.group_name = $1 and open.state <> 'done' and t.state = 'copying'
-         and (open.state = 'pending' or open.lease_until < clock_timestamp())
-         and ($4::bigint[] is null or open.table_id = any($4))
-         and ($5::bigint[] is null or t.snapshot_lsn = any($5))
-         and exists (select from _pg_flo.workers where worker_id = $2)
-       order by open.one_snapshot desc, open.table_blocks desc, open.table_id, open.range_number
-       limit 1 for update of open skip locked) chosen
-     where r.range_id = chosen.range_id
-     returning r.range_id, r.group_name, r.table_id, r.range_number, r.heap_oid, r.heap_schema, r.heap_name,
-       r.relfilenode, r.block_from, r.block_to, r.owner, r.attempts, chosen.generation, chosen.schema_version,
-       chosen.snapshot_lsn`,
-      [
-        claim.group,
-        claim.workerId,
-        claim.leaseMs,
-        claim.tableIds ?? null,
-        claim.snapshots?.map((snapshot) => snapshot.toString()) ?? null,
-      ],
-    );
-    return claimed && toClaimedRange(claimed);
-  });
+    { settings: ["enable_sort = off", "enable_bitmapscan = off"] },
+  );
+  return claimed && toClaimedRange(claimed);
 }
 
 /** How many ranges could be claimed under these snapshots now; `most` is enough. */
