@@ -11,7 +11,7 @@ import type { Random } from "./random.ts";
 import type { Table } from "./schema.ts";
 import { catchUp, retrying, startWorker } from "./workers.ts";
 
-const START_MS = 60_000;
+const START_MS = 240_000;
 
 /** Both groups are there before the application begins, so that both have all of its changes. */
 export async function twoThatFight(

@@ -27,7 +27,7 @@ export interface HistoryFigures extends Compared {
   readonly changes: number;
 }
 
-const CATCH_UP_MS = 90_000;
+const CATCH_UP_MS = 240_000;
 const SESSIONS = 2;
 /** Above it nothing of a history is spilled. */
 const MUCH_MEMORY = 50_000_000;

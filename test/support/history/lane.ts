@@ -3,7 +3,7 @@
 import { type PostgresVersion, startPostgres, type TestServer } from "../postgres.ts";
 import { runHistories } from "./history.ts";
 
-const SEED_MS = 180_000;
+const SEED_MS = 540_000;
 
 const [version, first, seeds, together] = process.argv.slice(2).map(Number) as [
   PostgresVersion,
