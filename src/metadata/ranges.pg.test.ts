@@ -145,6 +145,15 @@ test("a range whose lease ran out is taken by another worker, and the first one'
   assert.deepEqual(await paths(pool, group), ["second.parquet"]);
 });
 
+test("a worker whose heartbeat is late does not get the range that it is reading once more", async () => {
+  const { metadata, pool, group, workerId } = await makeCopy([1]);
+  await using _ = metadata;
+  const range = await claimRange(pool, { group, workerId, leaseMs: testLeaseMs });
+  await pool.query("update _pg_flo.copy_ranges set lease_until = now() - interval '1 second'");
+  assert.equal(await claimRange(pool, { group, workerId, leaseMs: testLeaseMs }), undefined);
+  assert.deepEqual((await completeRange(pool, completion(range!, "a.parquet"))).result, "done");
+});
+
 test("a result whose reply was lost can be given again and counts once, the last range's too", async () => {
   const { metadata, pool, group, workerId } = await makeCopy([1]);
   await using _ = metadata;

@@ -34,8 +34,9 @@ export interface ClaimedRange extends NewRange {
 }
 
 /**
- * Takes one range that nobody works on, of the largest table first, those before that must be read under one snapshot; one whose lease ran out too. Any number of workers
- * may ask at once: none waits for another, none gets what another got. Undefined: there is none now.
+ * Takes one range that nobody works on, of the largest table first, those before that must be read under one snapshot; one of another worker whose lease ran out too
+ * (its own this worker is reading, however late its heartbeat is). Any number of workers may ask at once: none waits for
+ * another, none gets what another got. Undefined: there is none now.
  * `tableIds`: only of these tables; `snapshots`: only of tables that are read under one of these.
  */
 export async function claimRange(
@@ -59,7 +60,7 @@ export async function claimRange(
            select open.range_id, t.generation, t.schema_version, t.snapshot_lsn
            from _pg_flo.copy_ranges open join _pg_flo.tables t using (table_id)
            where open.group_name = $1 and open.state <> 'done' and t.state = 'copying'
-             and (open.state = 'pending' or open.lease_until < clock_timestamp())
+             and (open.state = 'pending' or (open.lease_until < clock_timestamp() and open.owner <> $2))
              and ($4::bigint[] is null or open.table_id = any($4))
              and ($5::bigint[] is null or t.snapshot_lsn = any($5))
              and exists (select from _pg_flo.workers where worker_id = $2)
