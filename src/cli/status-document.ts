@@ -8,6 +8,7 @@ import type { Group } from "../metadata/groups.ts";
 import type { GroupStatus } from "../metadata/status.ts";
 import type { Stream } from "../metadata/streams.ts";
 import type { Table } from "../metadata/tables.ts";
+import type { TableVerification } from "../metadata/verifications.ts";
 import type { WorkerInfo } from "../metadata/workers.ts";
 import { quotedName } from "../postgres/selection.ts";
 import type { SlotState } from "../postgres/slot.ts";
@@ -60,6 +61,14 @@ export interface TableStatus {
   readonly inexactValues: number;
   readonly inexactColumns: Table["inexactColumns"];
   readonly error: Table["error"];
+  /** Its newest comparison with the source; null when there was none. */
+  readonly verified: {
+    readonly at: Date;
+    readonly lsn: string;
+    readonly result: TableVerification["result"];
+    readonly differingRows: number | null;
+    readonly reason: string | null;
+  } | null;
   /** Updates and deletes that the mirror lacks; null when all are seen, or when the source does not answer. */
   readonly unseen: UnseenChanges | null;
   readonly notes: readonly string[];
@@ -117,7 +126,13 @@ export function statusDocument({ group, status, source, leaseMs, walBudget }: St
     position: positionText(status.position),
     tables: status.tables.map((table) => {
       const lag = tableLag(table, status.streams, workers, answer);
-      return tableStatus(table, answer, lag, status.reading.get(table.tableId));
+      return tableStatus(
+        table,
+        answer,
+        lag,
+        status.reading.get(table.tableId),
+        status.verifications.get(table.tableId),
+      );
     }),
     streams,
     workers,
@@ -131,6 +146,7 @@ export function statusDocument({ group, status, source, leaseMs, walBudget }: St
       ...("walPosition" in source ? [] : [`the source does not answer, lag is not known: ${source.description}`]),
       ...tablesNotes(status.tables),
       ...capacityNotes(status.waiting, workers),
+      ...differenceNotes(status),
       ...(workers.some(({ alive }) => alive) ? [] : ["no worker runs: start one with pg-flo replicate"]),
     ],
     events: status.events,
@@ -147,6 +163,7 @@ function tableStatus(
   source: SourceStatus | null,
   lag: Pick<TableStatus, "lagBytes" | "lagMs">,
   reading: { readonly rows: number; readonly bytes: number } | undefined,
+  verification: TableVerification | undefined,
 ): TableStatus {
   const unseen = source?.unseen.get(table.tableId) ?? null;
   return {
@@ -168,9 +185,16 @@ function tableStatus(
     inexactValues: table.inexactValues,
     inexactColumns: table.inexactColumns,
     error: table.error,
+    verified: verifiedStatus(verification),
     unseen,
     notes: tableNotes(table, unseen, source?.countedSince ?? null),
   };
+}
+
+function verifiedStatus(found: TableVerification | undefined): TableStatus["verified"] {
+  if (!found) return null;
+  const { verifiedAt: at, lsn, result, differingRows, reason } = found;
+  return { at, lsn: formatLsn(lsn), result, differingRows, reason };
 }
 
 function tableNotes(table: Table, unseen: UnseenChanges | null, since: Date | null): string[] {
@@ -242,6 +266,15 @@ function slotNotes(stream: Stream, slot: SlotState | undefined): string[] {
 function budgetNotes([slot, budget]: readonly [string, WalBudget], config: WalBudgetConfig): string[] {
   const level = nextLevel(null, budget, config);
   return level.name === "ok" ? [] : [`replication slot ${slot} ${levelText(level, budget)}`];
+}
+
+function differenceNotes({ tables, verifications }: GroupStatus): string[] {
+  return tables.flatMap((table) => {
+    const found = verifications.get(table.tableId);
+    if (found?.result !== "different") return [];
+    const at = found.verifiedAt.toISOString();
+    return [`${table.schema}.${table.name} differed from the source at ${at}: run pg-flo verify --repair`];
+  });
 }
 
 function tablesNotes(tables: readonly Table[]): string[] {

@@ -10,6 +10,7 @@ import { openStorage } from "../storage/open.ts";
 import type { DifferingRow } from "../verify/table-checksums.ts";
 import type { TableReport } from "../worker/table-verification.ts";
 import { type Verification, verify } from "../worker/verification.ts";
+import { storeReport } from "../worker/verify-service.ts";
 import type { Invocation, Register } from "./context.ts";
 import { withConfig } from "./context.ts";
 import { type Output, printJson, printTable } from "./output.ts";
@@ -73,7 +74,9 @@ async function verifyTables(invocation: VerifyInvocation, db: Client): Promise<V
     quiet: false,
     onTable: async (report: TableReport) => log.info("table verified", reportFigures(report)),
   };
-  return verify(verification, stopSignal(log));
+  const found = await verify(verification, stopSignal(log));
+  for (const report of found.tables) await storeReport(db, report, found.lsn);
+  return found;
 }
 
 function reportFigures({ table, result, differences, sourceMs, mirrorMs }: TableReport) {

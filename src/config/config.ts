@@ -65,6 +65,8 @@ export interface Config {
     /** How long files stay that left the manifest. */
     readonly graceMs: number;
   };
+  /** How often workers compare each table with the source; null: never. */
+  readonly verify: { readonly everyMs: number | null };
   readonly leaseMs: number;
   /** How often the source is asked whether tables came, went or changed. */
   readonly discoveryIntervalMs: number;

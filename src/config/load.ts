@@ -89,6 +89,7 @@ function checkConfig(value: unknown, baseDir: string): CheckedConfig {
     walBudget: walBudget(options.data.wal_budget),
     historyMs: options.data.history,
     compact: { everyMs: options.data.compact.every, graceMs: options.data.compact.grace },
+    verify: { everyMs: options.data.verify.every },
     leaseMs: options.data.lease,
     discoveryIntervalMs: options.data.discovery_interval,
     ...(options.data.http === undefined ? {} : { http: options.data.http }),

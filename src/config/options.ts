@@ -91,6 +91,7 @@ export const configOptions = mapping({
     every: durationOr("off", "1s", "366d", "1h"),
     grace: duration("24h", "0s", "366d"),
   }).prefault({}),
+  verify: mapping({ every: durationOr("off", "1s", "366d", "1h") }).prefault({}),
   lease: duration("60s", "1s", "1h"),
   profile: choice(["portable", "native"], "portable"),
   http: httpAddress(),

@@ -105,5 +105,18 @@ export const metadataColumns: Readonly<Record<string, readonly string[]>> = {
   compactions: ["compaction_id", "group_name", "table_id", "generation", "host", "pid", "started_at", "lease_until"],
   retired_files: ["group_name", "path", "size_bytes", "retired_at"],
   snapshots: ["group_name", "worker_id", "lsn", "snapshot_name", "created_at"],
+  verifications: [
+    "table_id",
+    "group_name",
+    "claimed_until",
+    "verified_at",
+    "generation",
+    "lsn",
+    "result",
+    "source_rows",
+    "differing_rows",
+    "repaired_rows",
+    "reason",
+  ],
   events: ["event_id", "group_name", "at", "severity", "code", "subject", "message"],
 };

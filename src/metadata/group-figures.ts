@@ -33,6 +33,9 @@ export interface TableFigures extends TableTotals {
   readonly name: string;
   readonly state: TableState;
   readonly stream: number | null;
+  /** Of its newest comparison with the source; null where there was none, or rows were not counted. */
+  readonly verifiedAgeMs: number | null;
+  readonly differingRows: number | null;
 }
 
 export interface StreamFigures {
@@ -68,8 +71,10 @@ const figuresSql = `
     (select jsonb_build_object(${totalsSql((column) => `coalesce(sum(${column}), 0)`)}) from own
      where state <> 'removed') as totals,
     (select jsonb_agg(jsonb_build_object('tableId', table_id, 'schema', schema_name, 'name', table_name, 'state', state,
-       'stream', stream, ${totalsSql((column) => column)}) order by table_id)
-     from (select * from own where state <> 'removed' order by table_id limit $2) first) as tables,
+       'stream', stream, 'verifiedAgeMs', extract(epoch from clock_timestamp() - verified_at) * 1000,
+       'differingRows', differing_rows, ${totalsSql((column) => column)}) order by table_id)
+     from (select own.*, v.verified_at, v.differing_rows from own left join _pg_flo.verifications v using (table_id)
+           where state <> 'removed' order by table_id limit $2) first) as tables,
     (select jsonb_agg(jsonb_build_object('stream', stream, 'slotName', slot_name, 'state', state, 'epoch', epoch,
        'position', position::text, 'waiting', state <> 'lost' and (owner is null or lease_until < clock_timestamp())) order by stream)
      from _pg_flo.streams where group_name = $1) as streams,

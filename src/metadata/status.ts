@@ -9,6 +9,7 @@ import type { ManifestFile } from "./files.ts";
 import { type Queryable, row, rows, transaction } from "./queryable.ts";
 import { readStreams, type Stream } from "./streams.ts";
 import { readTables, type Table, type TableColumn } from "./tables.ts";
+import { readVerifications, type TableVerification } from "./verifications.ts";
 import { readWorkers, type WorkerInfo } from "./workers.ts";
 
 const eventsShown = 20;
@@ -26,6 +27,8 @@ export interface GroupStatus {
   /** What has been read of ranges that are not done, by table id. */
   readonly reading: ReadonlyMap<number, { readonly rows: number; readonly bytes: number }>;
   readonly waiting: WaitingWork;
+  /** The newest of each table that has one, by table. */
+  readonly verifications: ReadonlyMap<number, TableVerification>;
 }
 
 /** What `status` shows. `readGroup` comes first: it tells a missing group and a damaged schema. */
@@ -43,6 +46,7 @@ export async function readStatus(db: Queryable, group: string): Promise<GroupSta
         workers: await readWorkers(snapshot, group),
         reading: await readRunningProgress(snapshot, group),
         waiting: await readWaitingWork(snapshot, group),
+        verifications: await readVerifications(snapshot, group),
         events: await readEvents(snapshot, group, eventsShown),
         files: {
           count: tables.reduce((sum, table) => sum + table.fileCount, 0),

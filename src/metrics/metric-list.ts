@@ -198,6 +198,16 @@ export const metricList = {
     "Which tables have inexact values?",
     ...["schema", "table"],
   ),
+  pg_flo_table_verified_age_seconds: gauge(
+    "Since its newest comparison with the source; absent where there was none.",
+    "Is the mirror's equality still being shown?",
+    ...["schema", "table"],
+  ),
+  pg_flo_table_differing_rows: gauge(
+    "Rows that its newest comparison found missing, too many or different.",
+    "Which tables differ from the source?",
+    ...["schema", "table"],
+  ),
   pg_flo_tables_left_out: gauge(
     "Tables of the group without figures of their own here, because they are more than `?tables=` allows.",
     "Do I see all tables?",

@@ -173,6 +173,8 @@ function putTable(put: Put, table: TableFigures): void {
   put("pg_flo_table_files", table.fileCount, labels);
   put("pg_flo_table_file_bytes", table.fileBytes, labels);
   put("pg_flo_table_inexact_values", table.inexactValues, labels);
+  put("pg_flo_table_verified_age_seconds", table.verifiedAgeMs === null ? null : table.verifiedAgeMs / 1000, labels);
+  put("pg_flo_table_differing_rows", table.differingRows, labels);
 }
 
 /** What was looked at last, or read since then. Null: nothing was looked at yet. */

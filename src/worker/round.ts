@@ -65,6 +65,7 @@ export async function runRound(context: WorkerContext, member: Member, signal: A
     watchWal(context, () => groupSlots(definitions.config, member.streams()), member.budgets, onLook, inner),
     watchCapacity(context, inner),
     compactRegularly(context, inner),
+    ...(config.verify.everyMs === null ? [] : [verifies(context, inner)]),
     sweepOrphans({ db, storage, group: config.group, graceMs: config.compact.graceMs }, log, inner),
   ];
   if (start.mark !== null) {
@@ -84,6 +85,12 @@ export async function runRound(context: WorkerContext, member: Member, signal: A
 function groupSlots(config: Config, own: readonly StreamService[]): string[] {
   const wanted = wantedStreams(config).map((stream) => slotName(config.group, stream));
   return [...new Set([...wanted, ...own.map(({ slot }) => slot)])];
+}
+
+/** Loaded only where it is asked for. */
+async function verifies(context: WorkerContext, signal: AbortSignal): Promise<void> {
+  const { verifyRegularly } = await import("./verify-service.ts");
+  await verifyRegularly(context, signal);
 }
 
 /** An idle database writes nothing that would move the positions: a message of our own does, when nothing else did. */

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { crc32 } from "node:zlib";
 import type { Client } from "pg";
 import { quoteText, ScratchDatabase } from "../../src/verify/scratch-database.ts";
@@ -209,4 +210,38 @@ test("a row that is gone, doubled, changed or skipped in the files is found by i
   assert.equal((await verified(pipeline, "--files")).equal, true);
   const { rows } = await client.query("select count(*)::int as listed from _pg_flo.files where path = $1", [path]);
   assert.deepEqual(rows, [{ listed: 0 }]);
+});
+
+test("workers verify by themselves; status tells what they found, and what a repair mended", async () => {
+  await using server = await startPostgres();
+  await using database = await server.createDatabase();
+  const { client } = database;
+  await client.query(
+    "create table t (id int primary key, v text); insert into t select n, 'v' from generate_series(1, 100) n",
+  );
+  await using pipeline = await makePipeline({ source: database.config });
+  await writeFile(pipeline.config, `${await readFile(pipeline.config, "utf8")}\nverify: { every: 1s }\n`);
+  await using worker = pipeline.spawn(["replicate"]);
+  const found = async (result: string) => {
+    for (let tries = 0; ; tries++, await sleep(100)) {
+      const known = await client.query("select to_regclass('_pg_flo.verifications') is not null as there");
+      const { rows } = known.rows[0].there
+        ? await client.query("select differing_rows::int as rows from _pg_flo.verifications where result = $1", [
+            result,
+          ])
+        : { rows: [] };
+      if (rows.length > 0) return rows[0].rows as number;
+      assert.ok(worker.running && tries < 600, worker.stderr);
+    }
+  };
+  assert.equal(await found("equal"), 0);
+  await client.query("update t set v = 'changed' where id <= 3");
+  assert.equal((await verified(pipeline)).equal, true);
+  await client.query("delete from _pg_flo.files where kind = 'stream'");
+  assert.equal(await found("different"), 3);
+  const { tables, notes } = await pipeline.json<{ tables: { verified: unknown }[]; notes: string[] }>(["status"]);
+  assert.partialDeepStrictEqual(tables[0]!.verified, { result: "different", differingRows: 3 });
+  assert.match(notes.join(), /public\.t differed from the source at .*: run pg-flo verify --repair/);
+  assert.deepEqual((await verified(pipeline, "--repair")).tables[0]!.repaired?.rowsRead, 3);
+  assert.equal(await found("equal"), 0);
 });

@@ -34,8 +34,26 @@ export function sampleFigures(): Figures {
       ],
       workers: { alive: 1, expired: 0 },
       tables: [
-        { ...totals, tableId: 1, schema: "public", name: "orders", state: "streaming", stream: 1 },
-        { ...totals, tableId: 2, schema: "public", name: 'odd "name"\n\\', state: "error", stream: 1 },
+        {
+          ...totals,
+          tableId: 1,
+          schema: "public",
+          name: "orders",
+          state: "streaming",
+          stream: 1,
+          verifiedAgeMs: 60_000,
+          differingRows: 0,
+        },
+        {
+          ...totals,
+          tableId: 2,
+          schema: "public",
+          name: 'odd "name"\n\\',
+          state: "error",
+          stream: 1,
+          verifiedAgeMs: null,
+          differingRows: null,
+        },
       ],
     },
   };
