@@ -45,6 +45,26 @@ export async function recordVerification(
   );
 }
 
+export interface ReachedStream {
+  readonly stream: number;
+  readonly position: Lsn | null;
+  readonly lost: boolean;
+  /** A worker reads it, whose lease has not run out. */
+  readonly owned: boolean;
+}
+
+/** How far the streams are that somebody waits for. */
+export async function readReached(db: Queryable, group: string): Promise<ReachedStream[]> {
+  const found = await rows<Omit<ReachedStream, "position"> & { readonly position: string | null }>(
+    db,
+    `select stream, position, state = 'lost' as lost,
+       owner is not null and lease_until >= clock_timestamp() as owned
+     from _pg_flo.streams where group_name = $1 order by stream`,
+    [group],
+  );
+  return found.map((each) => ({ ...each, position: each.position === null ? null : lsn(BigInt(each.position)) }));
+}
+
 /**
  * Takes one table that was not compared for so long, whichever waits the longest; undefined when none is due. For the same
  * time nobody else takes it, also when whoever took it dies.

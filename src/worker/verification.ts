@@ -6,8 +6,8 @@ import { PgFloError } from "../base/errors.ts";
 import { formatLsn, type Lsn, lsn } from "../base/lsn.ts";
 import type { Config } from "../config/config.ts";
 import { readManifest } from "../metadata/status.ts";
-import { readStreams } from "../metadata/streams.ts";
 import type { Table } from "../metadata/tables.ts";
+import { readReached } from "../metadata/verifications.ts";
 import { type PgType, readCatalogInside, readTypes } from "../postgres/catalog.ts";
 import { applicationName, connect, endClient } from "../postgres/connect.ts";
 import { toPgFloError } from "../postgres/pg-error.ts";
@@ -115,13 +115,13 @@ async function whenReached(
   );
   let unownedMs = 0;
   for (;;) {
-    const streams = await readStreams(db, config.group);
+    const streams = await readReached(db, config.group);
     const behind = streams.find((stream) => stream.position === null || stream.position < position);
     if (!behind) break;
-    unownedMs = behind.owner === null ? unownedMs + POLL_MS : 0;
-    if (behind.state === "lost" || unownedMs > UNOWNED_MS) {
+    unownedMs = behind.owned ? 0 : unownedMs + POLL_MS;
+    if (behind.lost || unownedMs > UNOWNED_MS) {
       const at = behind.position === null ? "nowhere yet" : `at ${formatLsn(behind.position)}`;
-      const fact = behind.state === "lost" ? "its slot is lost" : "no worker reads it";
+      const fact = behind.lost ? "its slot is lost" : "no worker reads it";
       throw new PgFloError(
         "MIRROR_BEHIND",
         `stream ${behind.stream} of group ${config.group}, ${at}, wanted ${formatLsn(position)}, ${fact}`,
