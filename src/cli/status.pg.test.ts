@@ -2,8 +2,10 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { makePipeline, replicate } from "../../test/support/pipeline.ts";
+import { makePipeline, PASSWORD_VARIABLE, replicate } from "../../test/support/pipeline.ts";
 import { startPostgres, type TestServer } from "../../test/support/postgres.ts";
+import { runCommandLine } from "./main.ts";
+import type { Output } from "./output.ts";
 import type { StatusDocument } from "./status-document.ts";
 
 let server: TestServer;
@@ -84,6 +86,23 @@ test("status tells tables, streams, workers and files while a worker runs, and t
   assert.match((await pipeline.run(["status"])).stdout, /! replication slot pg_flo_app_1 does not exist any more/);
 });
 
+/** The first two pages that a terminal gets, each in one write. */
+async function pagesOnTerminal(args: readonly string[], password: string): Promise<string[]> {
+  const pages: string[] = [];
+  const post = (text: string) => assert.fail(text);
+  const quiet = { post, closed: false, isTty: false, columns: 80, write: async () => {} };
+  const stdout: Output = {
+    ...quiet,
+    isTty: true,
+    write: async (text) => void pages.push(text),
+    get closed() {
+      return pages.length === 2;
+    },
+  };
+  assert.equal(await runCommandLine(args, { env: { [PASSWORD_VARIABLE]: password }, stdout, stderr: quiet }), 0);
+  return pages;
+}
+
 test("a table without identity says what cannot be seen, how much of it happened, and the two fixes", async () => {
   await using database = await server.createDatabase();
   await database.client.query(`create table "no key" (a int); insert into "no key" values (1), (2), (3);
@@ -144,6 +163,14 @@ test("while no worker runs status tells how fast the kept WAL grows and how long
     const [stream] = (JSON.parse(document) as StatusDocument).streams;
     assert.ok(stream!.burnBytesPerSecond! > 0 && stream!.walBytesPerSecond! > 0, document);
     assert.ok(stream!.walTimeLeftMs! > 0 && stream!.walTimeLeftMs! < 1e12, document);
+  }
+  const pages = await pagesOnTerminal(
+    ["status", "--watch", "1", "--config", pipeline.config],
+    database.config.password!,
+  );
+  for (const page of pages) {
+    assert.ok(page.startsWith("\u001b[H\u001b[2J\u001b[3Jgroup app "), "the terminal is cleared first");
+    assert.match(page, /\n\ntable +mode /);
   }
   assert.match(
     (await pipeline.run(["status", "--watch", "0"])).stderr,

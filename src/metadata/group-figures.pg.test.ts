@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import {
+  at,
   makeGroup,
   makeMetadata,
   makeTables,
@@ -9,9 +10,13 @@ import {
   wantedTable,
 } from "../../test/support/metadata.ts";
 import { startPostgres, type TestServer } from "../../test/support/postgres.ts";
+import { readWaitingWork } from "./capacity.ts";
 import { readGroupFigures } from "./group-figures.ts";
-import { claimStream, ensureStream } from "./streams.ts";
+import { planRanges } from "./range-plans.ts";
+import { claimRange } from "./ranges.ts";
+import { claimStream, ensureStream, takeCut } from "./streams.ts";
 import { setTableError } from "./tables.ts";
+import { heartbeat } from "./workers.ts";
 
 let server: TestServer;
 before(async () => {
@@ -51,7 +56,7 @@ test("a group of thousands of tables has sums of all and figures of the first on
     ...{ rangesTotal: 12_000, rangesDone: 3000, copyRows: 21_000, copyBytes: 210_000 },
     ...{ changeOperations: 30_000, changeRows: 6000, fileCount: 3000, fileBytes: 300_000, inexactValues: 3000 },
   });
-  assert.deepEqual(figures.workers, { alive: 1, expired: 1 });
+  assert.deepEqual(figures.workers, { alive: 1, expired: 1, full: 0 });
   assert.deepEqual(
     figures.streams.map(({ stream, state, waiting, epoch }) => [stream, state, waiting, epoch]),
     [
@@ -68,4 +73,38 @@ test("a group that is not there has no figures", async () => {
     ...{ group: "none", tableLimit: 5, leaseMs: testLeaseMs },
   });
   assert.deepEqual([tableCount, totals.rangesTotal, streams, tables], [0, 0, [], []]);
+});
+
+test("ranges wait that no living worker reads, of tables that are being copied; a worker is full that reads all it may", async () => {
+  await using metadata = await makeMetadata(server);
+  const { pool } = metadata;
+  const group = await makeGroup(pool, "app");
+  const copying = await makeTables(
+    pool,
+    group,
+    ["a", "b", "c"].map((name) => wantedTable(name, { mode: "copy-only" })),
+  );
+  const [alive, dead] = [await makeWorker(pool, group), await makeWorker(pool, group)];
+  await takeCut(pool, { group, fence: null, tables: copying, lsn: at(100) });
+  for (const { tableId, generation } of copying) {
+    const heap = { heapOid: tableId, heapSchema: "public", heapName: "t", relfilenode: 1 };
+    const ranges = [0, 10, 20].map((blockFrom) => ({
+      ...heap,
+      blockFrom,
+      blockTo: blockFrom === 20 ? null : blockFrom + 10,
+    }));
+    await planRanges(pool, { tableId, generation, tableBlocks: 30, ranges });
+  }
+  for (const workerId of [alive, alive, dead]) await claimRange(pool, { group, workerId, leaseMs: testLeaseMs });
+  const told = { workerId: alive, leaseMs: testLeaseMs, figures: { copy: { running: 2, parallel: 2 } } };
+  await heartbeat(pool, told);
+  await heartbeat(pool, { ...told, workerId: dead });
+  await pool.query("update _pg_flo.workers set heartbeat_at = now() - '1 h'::interval where worker_id = $1", [dead]);
+  await pool.query("update _pg_flo.copy_ranges set lease_until = now() - '1 h'::interval where owner = $1", [dead]);
+  await setTableError(pool, copying[2]!, { code: "TABLE_FAILED", message: "m" });
+  const figures = await readGroupFigures(pool, { group, tableLimit: 5, leaseMs: testLeaseMs });
+  assert.deepEqual([figures.rangesOpen, figures.rangesRunning], [6, 2]);
+  assert.deepEqual(figures.workers, { alive: 1, expired: 1, full: 1 });
+  const { ranges } = await readWaitingWork(pool, group);
+  assert.equal(ranges, figures.rangesOpen - figures.rangesRunning, "as status counts them");
 });

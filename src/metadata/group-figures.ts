@@ -8,9 +8,12 @@ export interface GroupFigures {
   readonly tablesByState: Readonly<Partial<Record<TableState, number>>>;
   readonly tableCount: number;
   readonly totals: TableTotals;
+  /** Of tables that are being copied: what is not done, and of these what workers read now. */
+  readonly rangesOpen: number;
   readonly rangesRunning: number;
   readonly streams: readonly StreamFigures[];
-  readonly workers: { readonly alive: number; readonly expired: number };
+  /** `full`: living ones that copy as many ranges as they may. */
+  readonly workers: { readonly alive: number; readonly expired: number; readonly full: number };
   /** The first of them, by id. */
   readonly tables: readonly TableFigures[];
 }
@@ -54,6 +57,7 @@ interface Answer {
   readonly tables: readonly TableFigures[] | null;
   readonly streams: readonly (Omit<StreamFigures, "position"> & { readonly position: string | null })[] | null;
   readonly workers: GroupFigures["workers"];
+  readonly open: number;
   readonly running: number;
 }
 
@@ -78,11 +82,15 @@ const figuresSql = `
     (select jsonb_agg(jsonb_build_object('stream', stream, 'slotName', slot_name, 'state', state, 'epoch', epoch,
        'position', position::text, 'waiting', state <> 'lost' and (owner is null or lease_until < clock_timestamp())) order by stream)
      from _pg_flo.streams where group_name = $1) as streams,
-    (select jsonb_build_object('alive', count(*) filter (where age <= $3), 'expired', count(*) filter (where age > $3))
-     from (select extract(epoch from clock_timestamp() - heartbeat_at) * 1000 as age from _pg_flo.workers
-           where group_name = $1) heartbeats) as workers,
-    (select count(*)::int from _pg_flo.copy_ranges
-     where owner in (select worker_id from _pg_flo.workers where group_name = $1)) as running`;
+    (select jsonb_build_object('alive', count(*) filter (where alive), 'expired', count(*) filter (where not alive),
+       'full', count(*) filter (where alive and running >= parallel))
+     from (select heartbeat_at > clock_timestamp() - $3 * interval '1 millisecond' as alive,
+             figures #> '{copy,running}' as running, figures #> '{copy,parallel}' as parallel
+           from _pg_flo.workers where group_name = $1) heartbeats) as workers,
+    (select coalesce(sum(ranges_total - ranges_done), 0)::int from own where state = 'copying') as open,
+    (select count(*)::int from _pg_flo.copy_ranges r join own using (table_id) where own.state = 'copying'
+       and r.owner in (select worker_id from _pg_flo.workers where group_name = $1)
+       and r.lease_until >= clock_timestamp()) as running`;
 
 /** At most `tableLimit` tables are named. A group that is not there has no figures: all are 0. */
 export async function readGroupFigures(
@@ -90,12 +98,13 @@ export async function readGroupFigures(
   options: { readonly group: string; readonly tableLimit: number; readonly leaseMs: number },
 ): Promise<GroupFigures> {
   const answer = await row<Answer>(db, figuresSql, [options.group, options.tableLimit, options.leaseMs]);
-  const { states, totals, tables, streams, workers, running } = answer!;
+  const { states, totals, tables, streams, workers, open, running } = answer!;
   const tablesByState = states ?? {};
   return {
     tablesByState,
     tableCount: Object.entries(tablesByState).reduce((sum, [state, n]) => sum + (state === "removed" ? 0 : n), 0),
     totals,
+    rangesOpen: open,
     rangesRunning: running,
     streams: (streams ?? []).map((stream) => ({
       ...stream,

@@ -132,6 +132,8 @@ export const metricList = {
   pg_flo_copy_bytes_total: counter("Bytes of COPY data that this worker read.", "How fast, in bytes?"),
   pg_flo_copy_ranges_total: counter("Ranges that this worker completed.", "Does each worker get its share?"),
 
+  pg_flo_copy_ranges_running: gauge("Ranges that this worker copies now.", "Is it full?"),
+
   pg_flo_group_reachable: gauge(
     "1 if the metadata database answered just now. When it is 0 the figures of the group are absent.",
     "Are the metadata there?",
@@ -140,6 +142,10 @@ export const metricList = {
     "Workers, by state: alive, or expired (no heartbeat for longer than `lease`).",
     "How many workers are there, and did one die?",
     "state",
+  ),
+  pg_flo_group_workers_full: gauge(
+    "Living workers that copy as many ranges as `copy.parallel` allows.",
+    "Has any of them room for what waits?",
   ),
   pg_flo_group_streams: gauge("Streams, by state: creating, active, lost.", "Is a slot lost?", "state"),
   pg_flo_group_streams_waiting: gauge("Streams that no living worker reads.", "Is a worker missing?"),

@@ -108,6 +108,7 @@ function metricsText({ config, health, errors, totals }: Watched) {
         errors,
         totals: totals.streams(),
         copy: totals.copy(),
+        rangesRunning: running ? (totals.current?.copy.running ?? 0) : 0,
         streams: running ? streamsOf(totals.current) : new Map(),
         budgets: running && totals.current ? totals.current.budgets : new Map(),
         group,

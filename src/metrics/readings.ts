@@ -25,6 +25,7 @@ export interface Figures {
   /** Of this process since its start, by stream. */
   readonly totals: ReadonlyMap<number, StreamTotals>;
   readonly copy: CopyTotals;
+  readonly rangesRunning: number;
   /** The streams that it reads now. */
   readonly streams: ReadonlyMap<number, StreamProgress>;
   /** By slot. */
@@ -60,7 +61,8 @@ export function readingsOf(figures: Figures, streamName: (stream: number) => str
 
 type Put = (name: MetricName, value: Reading["value"] | null, labels?: Reading["labels"]) => void;
 
-function putWorker(put: Put, { running, sessionCount, heartbeatAgeMs, errors, copy }: Figures): void {
+function putWorker(put: Put, figures: Figures): void {
+  const { running, sessionCount, heartbeatAgeMs, errors, copy, rangesRunning } = figures;
   put("pg_flo_worker_info", 1, { version });
   put("pg_flo_worker_running", running ? 1 : 0);
   put("pg_flo_worker_sessions_total", sessionCount);
@@ -72,6 +74,7 @@ function putWorker(put: Put, { running, sessionCount, heartbeatAgeMs, errors, co
   put("pg_flo_copy_rows_total", copy.rowCount);
   put("pg_flo_copy_bytes_total", copy.sizeBytes);
   put("pg_flo_copy_ranges_total", copy.rangesDone);
+  put("pg_flo_copy_ranges_running", rangesRunning);
 }
 
 function putTotals(put: Put, totals: StreamTotals, stream: string): void {
@@ -124,6 +127,7 @@ function putGroup(put: Put, group: GroupFigures, streamName: (stream: number) =>
   const { totals, workers, streams, rangesRunning } = group;
   put("pg_flo_group_workers", workers.alive, { state: "alive" });
   put("pg_flo_group_workers", workers.expired, { state: "expired" });
+  put("pg_flo_group_workers_full", workers.full);
   for (const state of ["creating", "active", "lost"]) {
     put("pg_flo_group_streams", streams.filter((stream) => stream.state === state).length, { state });
   }
@@ -137,7 +141,7 @@ function putGroup(put: Put, group: GroupFigures, streamName: (stream: number) =>
   put("pg_flo_group_ranges_planned", totals.rangesTotal);
   put("pg_flo_group_ranges_done", totals.rangesDone);
   put("pg_flo_group_ranges_running", rangesRunning);
-  put("pg_flo_group_ranges_waiting", Math.max(0, totals.rangesTotal - totals.rangesDone - rangesRunning));
+  put("pg_flo_group_ranges_waiting", Math.max(0, group.rangesOpen - rangesRunning));
   put("pg_flo_group_copied_rows_total", totals.copyRows);
   put("pg_flo_group_copied_bytes_total", totals.copyBytes);
   put("pg_flo_group_changes_total", totals.changeOperations);

@@ -166,3 +166,46 @@ test("a worker whose metadata database is gone is live and not ready, until it i
     return readingOf(figures, "pg_flo_table_changes_total", { table: "a" }) === 1;
   });
 });
+
+test("of two workers and two streams each tells its own, and both the same of the group", async () => {
+  await using database = await source.createDatabase();
+  const { client } = database;
+  for (let n = 0; n < 6; n++)
+    await client.query(`create table t${n} (id int primary key); insert into t${n} values (1)`);
+  await using run = await makeRun({
+    group: database.name,
+    source: database.config,
+    stream: "{ flush_interval: 200ms, streams: 2 }",
+    more: ["http: 127.0.0.1:0"],
+  });
+  await using first = run.start();
+  const one = await httpOf(first);
+  await until("the first worker works", async () => (await one.status("/readyz")) === 200);
+  await using second = run.start();
+  const other = await httpOf(second);
+  const streams = (figures: Map<string, Family>) =>
+    figures.get("pg_flo_stream_durable_lsn")!.samples.map(({ labels }) => labels.stream);
+  await until("each reads a stream", async () => {
+    const [left, right] = [streams(await one.scrape()), streams(await other.scrape())];
+    return left.length === 1 && right.length === 1 && left[0] !== right[0];
+  });
+  for (let n = 0; n < 6; n++) await client.query(`insert into t${n} values (2)`);
+  for (const http of [one, other]) {
+    await until("all changes are durable", async () => {
+      const figures = await http.scrape();
+      return (
+        readingOf(figures, "pg_flo_group_changes_total") === 6 &&
+        readingOf(figures, "pg_flo_group_workers", { state: "alive" }) === 2 &&
+        readingOf(figures, "pg_flo_group_streams_waiting") === 0
+      );
+    });
+  }
+  const counted = [await one.scrape(), await other.scrape()].flatMap(
+    (figures) => figures.get("pg_flo_stream_changes_total")!.samples,
+  );
+  assert.equal(
+    counted.reduce((sum, { value }) => sum + value, 0),
+    6,
+    "each change is counted by one worker",
+  );
+});

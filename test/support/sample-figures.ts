@@ -17,6 +17,7 @@ export function sampleFigures(): Figures {
     ...{ running: true, sessionCount: 2, heartbeatAgeMs: 1500, errors: new Map([["CONNECTION_LOST", 3]] as const) },
     totals: new Map([[1, progress]]),
     streams: new Map([[1, progress]]),
+    rangesRunning: 1,
     copy: { rowCount: 5, sizeBytes: 50, rangesDone: 3 },
     budgets: new Map([
       [
@@ -28,11 +29,11 @@ export function sampleFigures(): Figures {
       ],
     ]),
     group: {
-      ...{ tablesByState: { streaming: 1, error: 1 }, tableCount: 3, totals, rangesRunning: 2 },
+      ...{ tablesByState: { streaming: 1, error: 1 }, tableCount: 3, totals, rangesOpen: 6, rangesRunning: 2 },
       streams: [
         { stream: 1, slotName: "pg_flo_app_1", state: "active", epoch: 4, position: lsn(1000n), waiting: false },
       ],
-      workers: { alive: 1, expired: 0 },
+      workers: { alive: 1, expired: 0, full: 1 },
       tables: [
         {
           ...totals,
