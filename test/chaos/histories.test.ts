@@ -12,6 +12,7 @@ test(`${count} random histories give the source's state at every position`, asyn
     seeds: Math.ceil(count / TOGETHER),
     together: TOGETHER,
     lanes: Number(process.env.PG_FLO_LANES ?? 5),
+    tell: console.log,
   };
   t.diagnostic(await runLanes({ ...options, firstSeed: seed, versions: [18, 17, 16, 15, 14] }));
 });

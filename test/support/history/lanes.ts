@@ -14,6 +14,8 @@ export interface HistoriesOptions {
   readonly together: number;
   readonly lanes: number;
   readonly versions: readonly PostgresVersion[];
+  /** Told of each seed when it has ended. */
+  readonly tell?: (text: string) => void;
 }
 
 interface Line extends HistoryFigures {
@@ -31,7 +33,9 @@ export async function runLanes(options: HistoriesOptions): Promise<string> {
     Array.from({ length: lanes }, (_, lane) => {
       const count = Math.min(share, seeds - lane * share);
       const version = options.versions[lane % options.versions.length]!;
-      return count <= 0 ? [] : runLane(version, firstSeed + lane * share, count, together, hits);
+      return count <= 0
+        ? []
+        : runLane({ ...options, version, firstSeed: firstSeed + lane * share, seeds: count }, hits);
     }),
   );
   const lines = ran.flat();
@@ -43,13 +47,12 @@ export async function runLanes(options: HistoriesOptions): Promise<string> {
   return summary(lines, together, hits);
 }
 
-async function runLane(
-  version: PostgresVersion,
-  first: number,
-  seeds: number,
-  together: number,
-  hits: Map<string, number>,
-): Promise<Line[]> {
+interface LaneOptions extends HistoriesOptions {
+  readonly version: PostgresVersion;
+}
+
+async function runLane(options: LaneOptions, hits: Map<string, number>): Promise<Line[]> {
+  const { version, firstSeed: first, seeds, together, tell } = options;
   const lines: Line[] = [];
   while (lines.length < seeds) {
     const args = [version, first + lines.length, seeds - lines.length, together].map(String);
@@ -63,7 +66,7 @@ async function runLane(
       for await (const text of createInterface(lane.stdout)) {
         const line = JSON.parse(text) as Line;
         lines.push(line);
-        if (line.error !== undefined) process.stderr.write(`seed ${line.seed}: ${line.error}\n`);
+        tell?.(`seed ${line.seed}, PostgreSQL ${version}: ${line.error ?? "equal"}`);
       }
     })();
     for await (const line of createInterface(lane.stderr)) {
