@@ -136,8 +136,8 @@ export function statusDocument({ group, status, source, leaseMs, walBudget }: St
     }),
     streams,
     workers,
-    waiting: status.waiting,
     files: { count: status.files.count, bytes: status.files.sizeBytes },
+    waiting: status.waiting,
     storage: group.storageUrl,
     sourcePosition: answer && formatLsn(answer.walPosition),
     notes: [
