@@ -80,9 +80,19 @@ function parseComposite(fields: readonly CompositeField[], text: string): Uint8A
   const wire = new WireBuilder().int32(fields.length);
   for (const [k, { typeOid, codec }] of fields.entries()) {
     const value = values[k]!;
-    wire.int32(typeOid).counted(value === null ? null : codec.parse(value));
+    wire.int32(typeOid).counted(value === null ? null : parseField(codec, value));
   }
   return wire.finish();
+}
+
+/** A text that its field's type cannot have is of an attribute that took its place: text does not tell its types. */
+function parseField(codec: Codec, text: string): Uint8Array {
+  try {
+    return codec.parse(text);
+  } catch (error) {
+    if (error instanceof PgFloError && error.code === "PROTOCOL_VIOLATION") throw otherAttributes(0);
+    throw error;
+  }
 }
 
 /** The fields' texts; null for NULL. `()` is no field, or one that is NULL. */

@@ -22,6 +22,7 @@ import type { StreamService } from "./stream-service.ts";
 import { changedType } from "./type-watch.ts";
 
 const REQUESTS_POLL_MS = 1000;
+const ALTERED_PAUSE_MS = 1000;
 /** What stands in the way of a refresh while the streams go on, and a person must mend. */
 const TOLD_CODES: readonly string[] = ["PERMISSION_DENIED", "PREFLIGHT_FAILED", "AUTHENTICATION_FAILED"];
 
@@ -54,7 +55,7 @@ export class DefinitionsService {
     });
   }
 
-  /** Something is not as it was read: it is read again at once. */
+  /** Something is not as it was read: it is read again after a moment. */
   look(): void {
     this.#wanted = true;
     this.#wakeup.wake();
@@ -76,6 +77,8 @@ export class DefinitionsService {
       const requests = await readRequests(db, config.group);
       await this.#reloads.answer(requests.reloads);
       const asked = requests.requests !== definitions.prepared.requests.requests;
+      // Who alters a table often alters it again at once: the definitions are read when that is over.
+      if (this.#wanted) await systemClock.sleep(ALTERED_PAUSE_MS, signal);
       if (this.#wanted || asked || (await this.#changed(source))) await this.#refreshOrTell();
       await this.#wakeup.wait(REQUESTS_POLL_MS, signal, seen);
     }
