@@ -114,8 +114,9 @@ export class CopyService {
   }
 
   async #look(): Promise<void> {
-    const { figures, snapshots } = this.#options;
+    const { definitions, figures, snapshots } = this.#options;
     const { needs } = await snapshots.refresh();
+    figures.parallel = definitions.config.copy.parallel;
     this.#lookedAtMs = systemClock.now();
     figures.rangesTotal = figures.rangesDone + needs.reduce((sum, need) => sum + need.rangesLeft, 0);
   }

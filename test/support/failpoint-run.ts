@@ -30,6 +30,8 @@ export interface KillOptions {
 }
 
 const TIMEOUT_MS = 60_000;
+/** A test ends these itself, at its own time. */
+const ARMED_TIMEOUT_MS = 600_000;
 const RESTART_TIMEOUT_MS = 30_000;
 /** Processes and threads of one kind by the dozen: compiled once. This process's threads, a copier's, read it too. */
 process.env.NODE_COMPILE_CACHE ??= join(tmpdir(), "pg-flo-test-compile-cache");
@@ -50,7 +52,7 @@ export async function makeFailpointRun(options: RunOptions): Promise<FailpointRu
     armed: (failpoints) =>
       spawnCli(["replicate", "--config", run.config], {
         env: { ...env, PG_FLO_FAILPOINTS: failpoints },
-        timeoutMs: TIMEOUT_MS,
+        timeoutMs: ARMED_TIMEOUT_MS,
       }),
     restart: () => restart(run.config, options.source),
   };
