@@ -8,7 +8,7 @@ import { makeRun, until } from "../support/replication-run.ts";
 
 const TABLES = 1000;
 const ROWS = 20;
-const PEAK_BYTES = 512e6;
+const PEAK_BYTES = 640e6;
 
 let server: TestServer;
 before(async () => {
