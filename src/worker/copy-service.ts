@@ -218,7 +218,8 @@ export class CopyService {
     const { config, db, definitions, snapshots, workerId, work, onTableChanged } = this.#options;
     while (!signal.aborted) {
       const seen = work.count;
-      if (systemClock.now() - this.#lookedAtMs > POLL_MS) await this.#look(); // what nobody needs any more is let go
+      // What nobody needs any more is let go.
+      if (systemClock.now() - this.#lookedAtMs > POLL_MS) await this.#lookMeanwhile();
       if (this.#options.waits()) {
         await work.wait(POLL_MS, signal, seen);
         continue;
