@@ -49,7 +49,7 @@ async function writeHistory(
       consolidator.consolidate(store, batch!);
     },
     reached: () => {},
-    tableFailed: (_table, reason) => assert.fail(reason),
+    halted: ({ reason }) => assert.fail(reason),
   });
   const written: Written = { files: new Map(tables.map((table) => [table, []])), states: new Map(), batchEnds: [] };
   for (let next = 0, number = 1; next < transactions.length; number++) {

@@ -35,7 +35,7 @@ async function writeBatch(storage: Storage, table: StreamTable, number: number, 
       consolidator.consolidate(store, batch);
     },
     reached: () => {},
-    tableFailed: (_table, reason) => assert.fail(reason),
+    halted: ({ reason }) => assert.fail(reason),
   });
   const lsn = BigInt(number * 800);
   feed(reader, [relationOf(table), message.begin(lsn), ...changes, message.commit(lsn)]);

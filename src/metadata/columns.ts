@@ -63,6 +63,7 @@ export const metadataColumns: Readonly<Record<string, readonly string[]>> = {
     "base_lsn",
     "compacted_at",
     "snapshot_lsn",
+    "traces",
   ],
   table_versions: ["group_name", "table_id", "schema_version", "columns", "created_at"],
   copy_ranges: [

@@ -1,12 +1,15 @@
 // Brings the tables of a group in line with the config and the source's catalog. Every worker does it at its start;
 // they take turns by the lock on the group's row, and all but the first find nothing to do.
 // It refuses to overwrite columns or an identity that files were written with: it tells them as `changed`.
+import { isDeepStrictEqual } from "node:util";
 import { PgFloError } from "../base/errors.ts";
 import { failpoint } from "../base/failpoints.ts";
 import type { TableMode } from "../config/config.ts";
 import type { ReplicaIdentity } from "../postgres/catalog.ts";
+import type { DefinitionTraces } from "../postgres/definition-traces.ts";
 import { equalParts, sameParts } from "../postgres/type-parts.ts";
 import { type Queryable, row, rows, transaction } from "./queryable.ts";
+import { planRenames, renameTables, type TableName } from "./rename-tables.ts";
 import { legalFrom } from "./table-state.ts";
 import { beginAnew, readTables, type Table, type TableColumn } from "./tables.ts";
 
@@ -19,6 +22,9 @@ export interface WantedTable {
   readonly stream: number | null;
   readonly identity: ReplicaIdentity;
   readonly columns: readonly TableColumn[];
+  readonly traces?: DefinitionTraces;
+  /** The publication names its columns one by one. */
+  readonly listed?: boolean;
 }
 
 export interface ChangedTable {
@@ -38,6 +44,8 @@ export interface Registration {
   readonly changed: readonly ChangedTable[];
   /** Files of the restarted tables, no longer in the manifest: the caller may delete them. */
   readonly removedPaths: readonly string[];
+  /** Tables that go on under another name. */
+  readonly renamed: readonly { readonly from: TableName; readonly to: TableName }[];
 }
 
 /**
@@ -52,7 +60,10 @@ export async function registerTables(
   return transaction(db, async (transaction) => {
     const locked = await row(transaction, "select 1 from _pg_flo.groups where name = $1 for no key update", [group]);
     if (!locked) throw new PgFloError("GROUP_MISSING", `group ${group}, not known to the metadata database, 0 rows`);
-    const plan = planRegistration(await readTables(transaction, group), wanted);
+    const stored = await readTables(transaction, group);
+    const renames = planRenames(stored, wanted);
+    const replacedPaths = await renameTables(transaction, group, renames);
+    const plan = planRegistration(renames.length === 0 ? stored : await readTables(transaction, group), wanted);
     const addedIds = await insertTables(transaction, group, plan.added);
     const removedIds = await removeTables(transaction, plan.removed);
     // Two calls, because the two events are legal in different states; ids in one call are locked in order.
@@ -68,7 +79,8 @@ export async function registerTables(
       removedIds,
       restartedIds: [...again.tableIds, ...anew.tableIds],
       changed: changedTables(tables, wanted),
-      removedPaths: [...again.paths, ...anew.paths],
+      removedPaths: [...replacedPaths, ...again.paths, ...anew.paths],
+      renamed: renames.map(({ known, wanted: now }) => ({ from: known, to: now })),
     };
   });
 }
@@ -104,7 +116,7 @@ export function planRegistration(known: readonly Table[], wanted: readonly Wante
     else if (stored.state === "removed") configuredAgain.push({ known: stored, wanted: table });
     else if (stored.mode !== table.mode || stored.relationOid !== table.oid) {
       restarted.push({ known: stored, wanted: table });
-    } else if (stored.state === "pending" && !sameDefinition(stored, table)) {
+    } else if (stored.state === "pending" && !(sameDefinition(stored, table) && sameTraces(stored, table))) {
       refreshed.push({ known: stored, wanted: table });
     } else if (sameDefinition(stored, table) && !equalTypeParts(stored, table)) {
       extended.push({ known: stored, wanted: table });
@@ -137,10 +149,10 @@ async function insertTables(db: Queryable, group: string, added: readonly Wanted
     db,
     `with given as (
        select * from jsonb_to_recordset($2::jsonb) as given(schema text, name text, oid bigint, mode text, stream int,
-         identity jsonb, columns jsonb)
+         identity jsonb, columns jsonb, traces jsonb)
      ), inserted as (
-       insert into _pg_flo.tables (group_name, schema_name, table_name, relation_oid, mode, stream, identity)
-       select $1, schema, name, oid, mode, stream, identity from given order by schema, name
+       insert into _pg_flo.tables (group_name, schema_name, table_name, relation_oid, mode, stream, identity, traces)
+       select $1, schema, name, oid, mode, stream, identity, traces from given order by schema, name
        returning table_id, schema_name, table_name, schema_version
      ), versions as (
        insert into _pg_flo.table_versions (group_name, table_id, schema_version, columns)
@@ -183,7 +195,7 @@ async function storeDefinitions(db: Queryable, tables: readonly KnownAndWanted[]
     db,
     `with given as (
        select * from jsonb_to_recordset($1::jsonb) as given(table_id bigint, oid bigint, mode text, stream int,
-         schema_version int, grown int, identity jsonb, columns jsonb)
+         schema_version int, grown int, identity jsonb, columns jsonb, traces jsonb)
      ), chosen as (
        select t.table_id, t.schema_version as known_version from _pg_flo.tables t join given using (table_id)
        where t.state = 'pending' order by t.table_id for no key update of t
@@ -191,9 +203,12 @@ async function storeDefinitions(db: Queryable, tables: readonly KnownAndWanted[]
        insert into _pg_flo.table_versions (group_name, table_id, schema_version, columns)
        select t.group_name, t.table_id, g.schema_version, g.columns
        from chosen c join given g using (table_id) join _pg_flo.tables t using (table_id)
-       where g.schema_version > c.known_version)
+       where g.schema_version > c.known_version
+     ), outdated as (
+       delete from _pg_flo.table_versions v using chosen c join given g using (table_id)
+       where v.table_id = c.table_id and v.schema_version < g.schema_version)
      update _pg_flo.tables t set relation_oid = g.oid, mode = g.mode, stream = g.stream, identity = g.identity,
-       schema_version = g.schema_version, generation = t.generation + g.grown, updated_at = now()
+       schema_version = g.schema_version, generation = t.generation + g.grown, traces = g.traces, updated_at = now()
      from given g, chosen where g.table_id = chosen.table_id and t.table_id = g.table_id`,
     [JSON.stringify(records)],
   );
@@ -204,7 +219,8 @@ async function storeParts(db: Queryable, tables: readonly KnownAndWanted[]): Pro
     await rows(db, "update _pg_flo.table_versions set columns = $3 where table_id = $1 and schema_version = $2", [
       known.tableId,
       known.schemaVersion,
-      JSON.stringify(wanted.columns),
+      // The catalog forgets what is missing in older rows when they are rewritten; files still lack it.
+      JSON.stringify(wanted.columns.map((column, k) => ({ ...column, missing: known.columns[k]!.missing }))),
     ]);
   }
 }
@@ -237,6 +253,10 @@ function sameColumns(left: readonly TableColumn[], right: readonly TableColumn[]
       ]),
     );
   return parts(left) === parts(right) && left.every((c, k) => sameParts(c.typeParts, right[k]!.typeParts));
+}
+
+function sameTraces({ traces }: Table, wanted: WantedTable): boolean {
+  return wanted.traces === undefined || isDeepStrictEqual(traces, wanted.traces);
 }
 
 function equalTypeParts(stored: Table, wanted: WantedTable): boolean {

@@ -8,6 +8,7 @@ import { readEvents } from "./events.ts";
 import type { ManifestFile } from "./files.ts";
 import { type Queryable, row, rows, transaction } from "./queryable.ts";
 import { readStreams, type Stream } from "./streams.ts";
+import { readVersions } from "./table-versions.ts";
 import { readTables, type Table, type TableColumn } from "./tables.ts";
 import { readVerifications, type TableVerification } from "./verifications.ts";
 import { readWorkers, type WorkerInfo } from "./workers.ts";
@@ -111,22 +112,6 @@ function lowestPosition(streams: readonly Stream[]): Lsn | null {
   const positions = streams.flatMap((stream) => (stream.position === null ? [] : [stream.position]));
   const [lowest] = positions.sort((left, right) => Number(left - right));
   return lowest ?? null;
-}
-
-async function readVersions(db: Queryable, group: string): Promise<Map<number, Map<number, readonly TableColumn[]>>> {
-  const found = await rows<{ table_id: string; schema_version: number; columns: readonly TableColumn[] }>(
-    db,
-    "select table_id, schema_version, columns from _pg_flo.table_versions where group_name = $1 order by 1, 2",
-    [group],
-  );
-  const byTable = new Map<number, Map<number, readonly TableColumn[]>>();
-  for (const version of found) {
-    const tableId = Number(version.table_id);
-    const versions = byTable.get(tableId) ?? new Map<number, readonly TableColumn[]>();
-    versions.set(version.schema_version, version.columns);
-    byTable.set(tableId, versions);
-  }
-  return byTable;
 }
 
 interface FileRow {

@@ -6,6 +6,7 @@ import { failpoint } from "../base/failpoints.ts";
 import { type Lsn, lsn } from "../base/lsn.ts";
 import type { TableMode } from "../config/config.ts";
 import type { ReplicaIdentity, SourceColumn } from "../postgres/catalog.ts";
+import type { DefinitionTraces } from "../postgres/definition-traces.ts";
 import { removeFiles } from "./files.ts";
 import type { InexactColumns } from "./inexact-columns.ts";
 import { type Queryable, row, rows, transaction } from "./queryable.ts";
@@ -49,6 +50,8 @@ export interface Table {
   readonly identity: ReplicaIdentity;
   /** Of `schemaVersion`. */
   readonly columns: readonly TableColumn[];
+  /** Of the moment when `columns` were read. */
+  readonly traces: DefinitionTraces | null;
   readonly error: TableError | null;
   /** Null until the ranges are planned. */
   readonly rangesTotal: number | null;
@@ -101,6 +104,7 @@ export interface TableRow {
   readonly retry_at: Date | null;
   readonly base_lsn: string | null;
   readonly columns: readonly TableColumn[];
+  readonly traces: DefinitionTraces | null;
 }
 
 const tableQuery = `select t.*, v.columns
@@ -220,13 +224,14 @@ export async function alterTable(
     readonly schemaVersion: number;
     readonly columns?: readonly TableColumn[];
     readonly identity?: ReplicaIdentity;
+    readonly traces?: DefinitionTraces | null;
   },
 ): Promise<number | null> {
   const altered = await row<{ schema_version: number }>(
     db,
     `with altered as (
        update _pg_flo.tables set schema_version = schema_version + case when $3::jsonb is null then 0 else 1 end,
-         identity = coalesce($4::jsonb, identity), updated_at = now()
+         identity = coalesce($4::jsonb, identity), traces = coalesce($5::jsonb, traces), updated_at = now()
        where table_id = $1 and schema_version = $2 returning group_name, table_id, schema_version
      ), version as (
        insert into _pg_flo.table_versions (group_name, table_id, schema_version, columns)
@@ -237,6 +242,7 @@ export async function alterTable(
       change.schemaVersion,
       change.columns ? JSON.stringify(change.columns) : null,
       change.identity ? JSON.stringify(change.identity) : null,
+      change.traces ? JSON.stringify(change.traces) : null,
     ],
   );
   return altered?.schema_version ?? null;
@@ -294,6 +300,7 @@ export function toTable(found: TableRow): Table {
     schemaVersion: found.schema_version,
     identity: found.identity,
     columns: found.columns,
+    traces: found.traces,
     error: found.error,
     rangesTotal: found.ranges_total,
     rangesDone: found.ranges_done,

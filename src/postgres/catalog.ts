@@ -3,6 +3,16 @@
 // Source: https://www.postgresql.org/docs/current/catalogs.html
 import type { ClientBase } from "pg";
 import { METADATA_SCHEMA } from "../base/metadata-schema.ts";
+import {
+  bornSql,
+  columnTraces,
+  type DefinitionTraces,
+  heapTraces,
+  type LeafMissing,
+  leafMissingSql,
+  missingText,
+  rootMissing,
+} from "./definition-traces.ts";
 import { type IdentityFacts, type IdentityIndex, type IdentityProblem, resolveIdentity } from "./identity.ts";
 
 /** One row of pg_type, as much of it as values and arrays need. */
@@ -56,6 +66,11 @@ export interface SourceColumn {
   readonly writtenAs?: string;
   /** What its values are made of (type-parts.ts); absent: nothing that could change by itself. */
   readonly typeParts?: Readonly<Record<string, string>>;
+  /**
+   * The text of what rows have that are older than the column: a constant default of ADD COLUMN, which is written into
+   * no row (pg_attribute.attmissingval). Absent: NULL.
+   */
+  readonly missing?: string;
 }
 
 /** How UPDATE and DELETE name their row in the log. */
@@ -88,6 +103,7 @@ export interface SourceTable {
   readonly filtered: boolean;
   /** The table itself, or its leaves. */
   readonly heaps: readonly HeapRelation[];
+  readonly traces: DefinitionTraces;
 }
 
 /** A table as the catalog has it: all its columns, and what a publication must know of its identity. */
@@ -151,6 +167,7 @@ export async function readCatalogInside(client: ClientBase): Promise<Catalog> {
   const indexes = groupBy((await client.query<IndexRow>(indexesSql)).rows, (row) => row.relation);
   const serverVersion = Number(server.rows[0]!.version);
   const leaves = leavesByRoot(relations);
+  const leafMissing = groupBy((await client.query<LeafMissing>(leafMissingSql)).rows, (row) => row.relation);
   const tables: CatalogTable[] = [];
   const others: OtherRelation[] = [];
   for (const relation of relations) {
@@ -158,7 +175,8 @@ export async function readCatalogInside(client: ClientBase): Promise<Catalog> {
     if (other) others.push(other);
     else {
       const own = leaves.heaps.get(relation.oid) ?? [];
-      tables.push(catalogTable(relation, own, columns.get(relation.oid) ?? [], indexes, serverVersion));
+      const found = { columnRows: columns.get(relation.oid) ?? [], indexes, leafMissing, chainOf: leaves.chainOf };
+      tables.push(catalogTable(relation, own, found, serverVersion));
     }
   }
   return { serverVersion, schemas: server.rows[0]!.schemas, tables, others };
@@ -207,9 +225,17 @@ interface RelationRow {
   readonly hasToast: boolean;
   readonly relfilenode: number;
   readonly extension: boolean;
+  readonly lastAttnum: number;
+  readonly attachedBy: string | null;
+  readonly born: boolean;
 }
 
-type ColumnRow = SourceColumn & { readonly relation: number };
+type ColumnRow = SourceColumn & {
+  readonly relation: number;
+  readonly rowVersion: string;
+  readonly missingArray: string | null;
+  readonly def: number | null;
+};
 type IndexRow = IdentityIndex & { readonly relation: number };
 
 /** Never mirrored: the server's own schemas, other sessions' temporary tables, our metadata. */
@@ -221,6 +247,7 @@ const relationsSql = `
   select c.oid, n.nspname as schema, c.relname as name, c.relkind as kind, c.relpersistence as persistence,
     c.relispartition as partition, i.inhparent as parent, c.relreplident as "replicaIdentity",
     c.reltoastrelid <> 0 as "hasToast", coalesce(pg_relation_filenode(c.oid), 0)::oid as relfilenode,
+    c.relnatts as "lastAttnum", i.xmin::text as "attachedBy", ${bornSql},
     exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.objsubid = 0
       and d.deptype = 'e') as extension
   from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -230,8 +257,10 @@ const relationsSql = `
 
 const columnsSql = `
   select a.attrelid as relation, a.attname as name, a.attnum, a.atttypid as "typeOid", a.atttypmod as typmod,
-    format_type(a.atttypid, a.atttypmod) as "typeName", a.attnotnull as "notNull", a.attgenerated as generated
+    format_type(a.atttypid, a.atttypmod) as "typeName", a.attnotnull as "notNull", a.attgenerated as generated,
+    a.xmin::text as "rowVersion", a.attmissingval::text as "missingArray", d.oid as def
   from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
+    left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
   where a.attnum > 0 and not a.attisdropped and c.relkind in ('r', 'p') and not c.relispartition
     and c.relpersistence = 'p' and ${mirrored("n.nspname")}
   order by a.attrelid, a.attnum`;
@@ -250,6 +279,8 @@ interface Leaves {
   /** Root OID to the relations that hold its rows. */
   readonly heaps: ReadonlyMap<number, readonly RelationRow[]>;
   readonly rootOf: (relation: RelationRow) => RelationRow | undefined;
+  /** A partition, then the partitions that it is in, without the root. */
+  readonly chainOf: (relation: RelationRow) => readonly RelationRow[];
 }
 
 function leavesByRoot(relations: readonly RelationRow[]): Leaves {
@@ -258,6 +289,11 @@ function leavesByRoot(relations: readonly RelationRow[]): Leaves {
     let at: RelationRow | undefined = relation;
     while (at?.partition) at = at.parent === null ? undefined : byOid.get(at.parent);
     return at;
+  };
+  const chainOf = (relation: RelationRow): readonly RelationRow[] => {
+    const parent = relation.parent === null ? undefined : byOid.get(relation.parent);
+    if (!relation.partition) return [];
+    return parent ? [relation, ...chainOf(parent)] : [relation];
   };
   const heaps = new Map<number, RelationRow[]>();
   for (const relation of relations) {
@@ -268,7 +304,7 @@ function leavesByRoot(relations: readonly RelationRow[]): Leaves {
     if (leaves) leaves.push(relation);
     else heaps.set(root.oid, [relation]);
   }
-  return { heaps, rootOf };
+  return { heaps, rootOf, chainOf };
 }
 
 function otherRelation(relation: RelationRow, leaves: Leaves): OtherRelation | undefined {
@@ -292,33 +328,46 @@ function otherRelation(relation: RelationRow, leaves: Leaves): OtherRelation | u
   return undefined;
 }
 
+interface FoundParts {
+  readonly columnRows: readonly ColumnRow[];
+  readonly indexes: ReadonlyMap<number, readonly IndexRow[]>;
+  readonly leafMissing: ReadonlyMap<number, readonly LeafMissing[]>;
+  readonly chainOf: Leaves["chainOf"];
+}
+
 function catalogTable(
   relation: RelationRow,
   leaves: readonly RelationRow[],
-  columnRows: readonly ColumnRow[],
-  indexes: ReadonlyMap<number, readonly IndexRow[]>,
+  { columnRows, indexes, leafMissing, chainOf }: FoundParts,
   serverVersion: number,
 ): CatalogTable {
-  const columns = columnRows.map(({ relation: _, ...column }) => column);
+  const partitioned = relation.kind === "p";
+  const missingOf = ({ name, missingArray }: ColumnRow) =>
+    partitioned ? rootMissing(name, leaves, leafMissing) : missingText(missingArray);
+  const columns = columnRows.map((row): SourceColumn => {
+    const { relation: _, rowVersion: __, def: ___, missingArray: ____, ...column } = row;
+    const missing = missingOf(row);
+    return typeof missing === "string" ? { ...column, missing } : column;
+  });
   const generated = new Map(
     columns.flatMap(({ name, generated: kind }) => (kind === "" ? [] : [[name, kind] as const])),
   );
   const facts = (each: RelationRow): IdentityFacts => ({ ...each, indexes: indexes.get(each.oid) ?? [] });
   const { problem, ...resolved } = resolveIdentity(facts(relation), leaves.map(facts), generated, serverVersion);
+  const heaps = partitioned ? leaves : [relation];
   return {
     oid: relation.oid,
     schema: relation.schema,
     name: relation.name,
-    kind: relation.kind === "p" ? "partitioned" : "table",
+    kind: partitioned ? "partitioned" : "table",
     columns,
     filtered: false,
-    heaps: (relation.kind === "p" ? leaves : [relation]).map(({ oid, schema, name, relfilenode, hasToast }) => ({
-      oid,
-      schema,
-      name,
-      relfilenode,
-      hasToast,
-    })),
+    heaps: heaps.map(({ oid, schema, name, relfilenode, hasToast }) => ({ oid, schema, name, relfilenode, hasToast })),
+    traces: {
+      ...columnTraces(relation.lastAttnum, columnRows),
+      ...heapTraces(partitioned, heaps, chainOf),
+      varying: columnRows.filter((row) => missingOf(row) === null).map(({ attnum }) => attnum),
+    },
     ...resolved,
     identityProblem: problem,
   };

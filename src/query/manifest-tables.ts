@@ -4,12 +4,13 @@
 import type { Manifest, ManifestTable } from "../metadata/status.ts";
 import type { TableColumn } from "../metadata/tables.ts";
 import type { ParquetColumn, ValueType } from "../parquet/schema.ts";
-import type { PgType } from "../postgres/catalog.ts";
+import type { PgType, SourceColumn } from "../postgres/catalog.ts";
 import { planColumns } from "../types/registry.ts";
 import { openDuckDB } from "./duckdb.ts";
 import type { FileSource } from "./file-source.ts";
 import { queryFailed } from "./mirror.ts";
 import type { MirrorTable, MirrorVersion } from "./mirror-table.ts";
+import { type MissingValue, missingValues } from "./missing-values.ts";
 import { quoteName, readParquetSql } from "./scan-sql.ts";
 
 export interface ManifestTablesOptions {
@@ -22,7 +23,7 @@ export interface ManifestTablesOptions {
 
 /** Every table of the manifest, also removed and failed ones, with the files that they have. */
 export async function manifestTables(manifest: Manifest, options: ManifestTablesOptions): Promise<MirrorTable[]> {
-  const known = await userTypes(manifest, options);
+  const known = await knownTypes(manifest, options);
   return manifest.tables.map((entry) => ({
     schema: entry.table.schema,
     name: entry.table.name,
@@ -131,13 +132,33 @@ const builtinTypes: ReadonlyMap<number, PgType> = new Map(
   ]),
 );
 
-interface UserTypes {
+interface KnownTypes {
   /** Of a version's columns by their name in the file, in DuckDB's words. */
   readonly inFiles: ReadonlyMap<string, ReadonlyMap<string, string>>;
   readonly types: ReadonlyMap<number, PgType>;
+  /** Of columns that files of older versions lack. */
+  readonly missing: ReadonlyMap<SourceColumn, MissingValue>;
 }
 
-async function userTypes(manifest: Manifest, options: ManifestTablesOptions): Promise<UserTypes> {
+async function knownTypes(manifest: Manifest, options: ManifestTablesOptions): Promise<KnownTypes> {
+  const known = await userTypes(manifest, options);
+  const lacking = manifest.tables.flatMap((entry) => {
+    const versions = versionsOf(entry).map(([, columns]) => columns);
+    const lacked = ({ attnum }: TableColumn) => versions.some((columns) => !columns.some((c) => c.attnum === attnum));
+    return (versions.at(-1) ?? []).filter((column) => column.missing !== undefined && lacked(column));
+  });
+  if (lacking.length === 0) return { ...known, missing: new Map() };
+  const database = await openDuckDB({ threads: "1" });
+  try {
+    return { ...known, missing: await missingValues(database.connection, lacking, known.types) };
+  } catch (cause) {
+    throw queryFailed("read the defaults of columns that were added", cause);
+  } finally {
+    database.close();
+  }
+}
+
+async function userTypes(manifest: Manifest, options: ManifestTablesOptions): Promise<Omit<KnownTypes, "missing">> {
   const unclear = manifest.tables.flatMap((entry) =>
     versionsOf(entry)
       .filter(([, columns]) => columns.some(isUserDefined))
@@ -176,7 +197,7 @@ function mirrorVersion(
   entry: ManifestTable,
   schemaVersion: number,
   columns: readonly TableColumn[],
-  known: UserTypes,
+  known: KnownTypes,
 ): MirrorVersion {
   const inFile = known.inFiles.get(versionKey(entry, schemaVersion));
   // One after the other: the file's names are stored, those that planning would give do not matter.
@@ -188,6 +209,7 @@ function mirrorVersion(
       fileName: column.fileName,
       typeName: column.typeName,
       attnum: column.attnum,
+      ...(known.missing.has(column) && { missing: known.missing.get(column)! }),
       duckdbType: (isUserDefined(column) && inFile?.get(column.fileName)) || duckdbType(planned[index]!),
     })),
   };

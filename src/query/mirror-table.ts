@@ -1,6 +1,7 @@
 // What the reading side must know of one mirrored table, and how its columns are found in files of older schema
 // versions. Plain data: the caller fills it from the manifest. Reads no file and no database.
 import { PgFloError } from "../base/errors.ts";
+import type { MissingValue } from "./missing-values.ts";
 
 export interface MirrorColumn {
   /** The column's name at the source; `_pg_flo_exact` (also after `_old_`) and `_pg_flo_unchanged` name it so too. */
@@ -13,6 +14,8 @@ export interface MirrorColumn {
   readonly duckdbType: string;
   /** pg_attribute.attnum. Where two versions both have it, it finds a renamed column again; else the name does. */
   readonly attnum?: number;
+  /** What rows have that are older than the column. Absent: NULL. */
+  readonly missing?: MissingValue;
 }
 
 export interface MirrorVersion {

@@ -40,7 +40,7 @@ function writing(storage: Storage, tables: readonly StreamTable[], fileSizeBytes
       consolidator.consolidate(store, batch);
     },
     reached: () => {},
-    tableFailed: (_table, reason) => assert.fail(reason),
+    halted: ({ reason }) => assert.fail(reason),
   });
   feed(reader, tables.map(relationOf));
   const transaction: Writing["transaction"] = (lsn, changes) =>

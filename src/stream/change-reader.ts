@@ -8,6 +8,7 @@ import { PgoutputParser } from "../postgres/pgoutput.ts";
 import { OLD_NONE, type OldKind, type PgoutputHandler } from "../postgres/pgoutput-handler.ts";
 import type { Relation } from "../postgres/relation.ts";
 import { Arena } from "./arena.ts";
+import type { ChangeReaderEvents, Misfit } from "./change-events.ts";
 import {
   type CommitFacts,
   type CommittedTransaction,
@@ -25,15 +26,6 @@ import { TransactionStore } from "./transaction-store.ts";
 /** A streamed transaction up to this size is copied to the others. */
 const COPIED_BYTES = 2 * 1024 * 1024;
 const NO_BYTES = new Uint8Array(0);
-
-export interface ChangeReaderEvents {
-  /** Changes that count, in one transaction. */
-  committed(transaction: CommittedTransaction): void;
-  /** Every commit up to here has been seen, whether it had changes for us or not. */
-  reached(position: Lsn): void;
-  /** A change that counts does not fit the table's registered columns; its changes are dropped from now on. */
-  tableFailed(table: StreamTable, reason: string): void;
-}
 
 export class ChangeReader implements PgoutputHandler {
   readonly arena = new Arena();
@@ -53,6 +45,7 @@ export class ChangeReader implements PgoutputHandler {
   readonly #misfits = new Map<StreamTable, { readonly commitLsn: Lsn; readonly reason: string }>();
   #held: CommittedTransaction[] = [];
   #open = false;
+  #halted = false;
   #skip = false;
   #touchesAwaited = false;
   /** Where the open transaction starts in the arena; what is before it belongs to committed ones. */
@@ -69,6 +62,7 @@ export class ChangeReader implements PgoutputHandler {
 
   /** Parses the one message between `start` and `end`. */
   parse(bytes: Uint8Array, view: DataView, start: number, end: number): void {
+    if (this.#halted) return;
     this.#bytes = bytes;
     this.#parser.parse(bytes, view, start, end);
   }
@@ -84,9 +78,9 @@ export class ChangeReader implements PgoutputHandler {
     this.#parser.release();
   }
 
-  /** Between Begin and Commit, or inside of a stream block. */
+  /** Between Begin and Commit, or inside of a stream block; or it halted, and never comes out of a transaction. */
   get inTransaction(): boolean {
-    return this.#open || this.#streamed.block !== null;
+    return this.#halted || this.#open || this.#streamed.block !== null;
   }
 
   /** Inside of a stream block. */
@@ -250,8 +244,12 @@ export class ChangeReader implements PgoutputHandler {
       return;
     }
     const facts = { commitLsn, xid, commitTimeUs };
-    for (const [table, reason] of transaction.livingMisfits()) {
-      if (isCounted(table.cut, commitLsn)) this.#misfit(table, commitLsn, reason);
+    for (const misfit of transaction.livingMisfits()) {
+      if (isCounted(misfit.table.cut, commitLsn)) this.#misfit(misfit, commitLsn);
+    }
+    if (this.#halted) {
+      if (spilled) this.#discarded.push(spilled);
+      return;
     }
     if (spilled) this.#endSpilled(store, spilled, facts);
     else this.#endSorted(store, aborted, facts);
@@ -327,33 +325,36 @@ export class ChangeReader implements PgoutputHandler {
     if (count !== columnCount) throw violation(`a tuple has ${count} columns, its relation ${columnCount}`, at);
   }
 
-  #storeFor({ relation, mismatch }: RelationMapping): TransactionStore | null {
+  #storeFor({ relation, mismatch, message }: RelationMapping): TransactionStore | null {
     const { table } = relation;
     const { block } = this.#streamed;
+    if (this.#halted) return null;
     if (block) {
       const { xid } = this.#parser;
       block.store.xid = xid;
       if (mismatch === null) return block.store;
-      block.misfit(table, xid, mismatch);
+      block.misfit(xid, { table, reason: mismatch, message });
       return null;
     }
     const { cut } = table;
     if (this.#skip || !isCounted(cut, this.#commitLsn)) return null;
     if (mismatch !== null) {
-      this.#misfit(table, this.#commitLsn, mismatch);
+      this.#misfit({ table, reason: mismatch, message }, this.#commitLsn);
       return null;
     }
     if (cut === "awaited") this.#touchesAwaited = true;
     return this.#store;
   }
 
-  #misfit(table: StreamTable, commitLsn: Lsn, reason: string): void {
+  #misfit(misfit: Misfit, commitLsn: Lsn): void {
+    const { table, reason } = misfit;
     if (table.cut === "awaited") {
       this.#misfits.set(table, { commitLsn, reason });
       return;
     }
-    table.cut = "unknown";
-    this.#events.tableFailed(table, reason);
+    if (this.#halted) return;
+    this.#halted = true;
+    this.#events.halted(misfit);
   }
 
   #endSorted(store: TransactionStore, aborted: ReadonlySet<number> | null, facts: CommitFacts): void {

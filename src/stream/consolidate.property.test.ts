@@ -31,7 +31,7 @@ function replay(transactions: readonly (readonly Statement[])[]): void {
       }
     },
     reached: () => {},
-    tableFailed: (_table, reason) => assert.fail(reason),
+    halted: ({ reason }) => assert.fail(reason),
   });
   for (const [index, statements] of transactions.entries()) {
     const lsn = BigInt(100 + index * 10);

@@ -29,7 +29,7 @@ function consolidated(changes: readonly (readonly number[])[]): NetRow[] {
   const reader = new ChangeReader(new Map(tables.map((table) => [table.oid, table])), lsnOf(0), {
     committed: ({ store }) => rows.push(netRows(store)),
     reached: () => {},
-    tableFailed: (_table, reason) => assert.fail(reason),
+    halted: ({ reason }) => assert.fail(reason),
   });
   feed(reader, [...relations, message.begin(10n), ...changes, message.commit(10n)]);
   return rows[0] ?? [];
@@ -216,7 +216,7 @@ test("a large value that thousands of updates leave unchanged is kept once", () 
       arenaBytes = store.arena.length;
     },
     reached: () => {},
-    tableFailed: (_table, reason) => assert.fail(reason),
+    halted: ({ reason }) => assert.fail(reason),
   });
   const updates = Array.from({ length: 2000 }, (_, i) => update("1", `v${i}`, UNCHANGED));
   feed(reader, [...relations.slice(0, 1), message.begin(10n), insert("1", "", large), ...updates, message.commit(10n)]);

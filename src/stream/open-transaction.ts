@@ -1,6 +1,7 @@
 // A transaction whose COMMIT was not read yet: its changes, in memory or spilled, its aborted subtransactions, and what
 // it was told of relations. The server streams large ones while they run, many of them interleaved.
 import { Arena } from "./arena.ts";
+import type { Misfit } from "./change-events.ts";
 import type { ToldRelation } from "./relation-mappings.ts";
 import { SpilledTransaction, type SpillOptions } from "./spilled-transaction.ts";
 import type { StreamTable } from "./stream-table.ts";
@@ -21,7 +22,7 @@ export class OpenTransaction {
    */
   readonly told = new Map<number, ToldRelation>();
   /** By table and subtransaction: why changes do not fit. */
-  readonly misfits = new Map<StreamTable, Map<number, string>>();
+  readonly misfits = new Map<StreamTable, Map<number, Misfit>>();
   /** What the reader has added up for it. */
   countedBytes = 0;
 
@@ -41,17 +42,15 @@ export class OpenTransaction {
     this.told.clear();
   }
 
-  misfit(table: StreamTable, subXid: number, reason: string): void {
-    const reasons = this.misfits.get(table) ?? new Map<number, string>();
-    this.misfits.set(table, reasons.set(subXid, reason));
+  misfit(subXid: number, misfit: Misfit): void {
+    const ofTable = this.misfits.get(misfit.table) ?? new Map<number, Misfit>();
+    this.misfits.set(misfit.table, ofTable.set(subXid, misfit));
   }
 
   /** Why a table's changes do not fit, of those that are not aborted. */
-  *livingMisfits(): Generator<[table: StreamTable, reason: string]> {
-    for (const [table, reasons] of this.misfits) {
-      for (const [subXid, reason] of reasons) {
-        if (!this.aborted.has(subXid)) yield [table, reason];
-      }
+  *livingMisfits(): Generator<Misfit> {
+    for (const ofTable of this.misfits.values()) {
+      for (const [subXid, misfit] of ofTable) if (!this.aborted.has(subXid)) yield misfit;
     }
   }
 

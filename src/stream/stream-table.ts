@@ -1,8 +1,10 @@
 // How the tuples of one Relation message become rows of one mirrored table.
 import type { Lsn } from "../base/lsn.ts";
-import type { ReplicaIdentity } from "../postgres/catalog.ts";
+import type { ReplicaIdentity, SourceColumn } from "../postgres/catalog.ts";
 import type { Relation } from "../postgres/relation.ts";
+import { tupleKind } from "../postgres/tuple.ts";
 import type { ColumnPlan } from "../types/registry.ts";
+import { layoutOf } from "./relation-layout.ts";
 
 /**
  * From which commit LSN on a table's changes count. `unknown`: they committed before any cut still to come.
@@ -21,6 +23,8 @@ export interface StreamTable {
   readonly name: string;
   readonly identity: ReplicaIdentity;
   readonly columns: readonly ColumnPlan[];
+  /** See KnownColumns. */
+  readonly versions?: readonly (readonly SourceColumn[])[];
   /** Whether the config wants a column of this name: one that is not in `columns` then is a new one. */
   wants: (column: string) => boolean;
   /** A value that its column cannot hold exactly stops the table. */
@@ -55,8 +59,11 @@ export interface RelationMapping {
   readonly columnCount: number;
   /** Per kept column the server's; -1: not sent. Null when both are the same. */
   readonly projection: Int32Array | null;
-  /** What differs from the registered columns, or null. Only a change that counts makes it an error. */
+  /** Per kept column that is not sent: what it has then, as a tuple has it. Null when no column has anything. */
+  readonly fills: readonly (Uint8Array | null)[] | null;
+  /** Why it fits no definition that is registered, or null. Only a change that counts makes it matter. */
   readonly mismatch: string | null;
+  readonly message: Relation;
 }
 
 export function streamRelation(table: StreamTable): StreamRelation {
@@ -74,49 +81,47 @@ export function streamRelation(table: StreamTable): StreamRelation {
 /** Maps a Relation message to its table. */
 export function mapRelation(message: Relation, relation: StreamRelation): RelationMapping {
   const { table } = relation;
-  const indexes = new Map(message.columns.map((column, index) => [column.name, index]));
-  const projection = Int32Array.from(table.columns, ({ source }) => indexes.get(source.name) ?? -1);
+  const layout = layoutOf(message, table);
+  const told = { relation, message, columnCount: message.columns.length };
+  if ("mismatch" in layout) return { ...told, projection: NOTHING, fills: null, mismatch: layout.mismatch };
+  const { projection } = layout;
   const same = projection.length === message.columns.length && projection.every((from, index) => from === index);
+  const fills = table.columns.map(({ source }, index) => (projection[index]! < 0 ? filling(source.missing) : null));
   return {
-    relation,
-    columnCount: message.columns.length,
+    ...told,
     projection: same ? null : projection,
-    mismatch: findMismatch(message, table),
+    fills: fills.some((fill) => fill !== null) ? fills : null,
+    mismatch: identityMismatch(message, table, projection),
   };
 }
 
-// Columns that the relation has and the table does not are columns that the config leaves out, or new ones.
-function findMismatch(relation: Relation, table: StreamTable): string | null {
-  const byName = new Map(relation.columns.map((column) => [column.name, column]));
-  for (const { source } of table.columns) {
-    const column = byName.get(source.name);
-    if (!column) {
-      // pgoutput leaves generated columns out on servers that cannot send them.
-      if (source.generated === "") return `column ${JSON.stringify(source.name)} is gone`;
-      continue;
-    }
-    if (column.typeOid !== source.typeOid || column.typmod !== source.typmod) {
-      return `column ${JSON.stringify(source.name)} has another type`;
-    }
-  }
-  const kept = new Set(table.columns.map(({ source }) => source.name));
-  for (const key of table.identity.kind === "none" ? [] : table.identity.columns) {
-    if (!byName.has(key) || !kept.has(key)) return `identity column ${JSON.stringify(key)} is not published`;
-  }
-  for (const { name } of relation.columns) {
-    if (!kept.has(name) && table.wants(name)) return `column ${JSON.stringify(name)} is new`;
-  }
-  return sameIdentity(relation, table) ? null : "its replica identity changed";
+const NOTHING = new Int32Array(0);
+
+/** A value as it stands in a tuple, in text. Null: none. */
+function filling(text: string | undefined): Uint8Array | null {
+  if (text === undefined) return null;
+  const bytes = new TextEncoder().encode(text);
+  const value = new Uint8Array(5 + bytes.length);
+  value[0] = tupleKind.text;
+  new DataView(value.buffer).setInt32(1, bytes.length);
+  value.set(bytes, 5);
+  return value;
 }
 
 /**
  * The columns that the server marks are the ones by which old tuples name a row; under FULL it marks all. Without any
  * mark the server refuses updates and deletes, and inserts are right under every identity.
  */
-function sameIdentity(relation: Relation, { identity }: StreamTable): boolean {
-  const full = relation.replicaIdentity === "f";
-  if (full || identity.kind !== "key") return full === (identity.kind === "full");
-  const marked = relation.columns.filter(({ flags }) => (flags & 1) !== 0).map(({ name }) => name);
-  if (marked.length === 0) return true;
-  return marked.length === identity.columns.length && marked.every((name) => identity.columns.includes(name));
+function identityMismatch(message: Relation, table: StreamTable, projection: Int32Array): string | null {
+  const { identity, columns } = table;
+  const names = identity.kind === "none" ? [] : identity.columns;
+  const places = names.map((name) => projection[columns.findIndex(({ source }) => source.name === name)] ?? -1);
+  const unsent = places.indexOf(-1);
+  if (unsent >= 0) return `identity column ${JSON.stringify(names[unsent])} is not published`;
+  const changed = "its replica identity changed";
+  const full = message.replicaIdentity === "f";
+  if (full || identity.kind !== "key") return full === (identity.kind === "full") ? null : changed;
+  const marked = message.columns.flatMap(({ flags }, place) => ((flags & 1) !== 0 ? [place] : []));
+  if (marked.length === 0) return null;
+  return marked.length === places.length && marked.every((place) => places.includes(place)) ? null : changed;
 }

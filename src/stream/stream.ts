@@ -12,12 +12,13 @@ import type { ReplicationConnection, ReplicationHandler } from "../postgres/repl
 import { Arena } from "./arena.ts";
 import { Batch } from "./batch.ts";
 import { countChanges } from "./change-counts.ts";
+import type { Misfit } from "./change-events.ts";
 import { ChangeReader } from "./change-reader.ts";
 import type { CommittedTransaction } from "./committed-transaction.ts";
 import { Consolidator } from "./consolidate.ts";
 import { DeferredMessages, type MessageReader } from "./deferred-messages.ts";
 import { DurableBatches } from "./durable-batches.ts";
-import { definitionChanged, NewCuts } from "./new-cuts.ts";
+import { NewCuts } from "./new-cuts.ts";
 import { replaySpilled } from "./spill-replay.ts";
 import type { SpilledTransaction, SpillOptions } from "./spilled-transaction.ts";
 import { backlogBytes, gatheredBytes, protocolVersion, type StreamOptions, spillOptions } from "./stream-options.ts";
@@ -56,6 +57,8 @@ export class Stream {
   #ended = false;
   #flushNow = false;
   #failure: unknown = null;
+  /** What it stopped at: everything before it is durable when `run` is done. */
+  misfit: Misfit | null = null;
 
   /** The connection is used for this one stream, and closed at its end. */
   constructor(connection: ReplicationConnection, options: StreamOptions) {
@@ -79,7 +82,7 @@ export class Stream {
     this.#reader = new ChangeReader(this.#tables, options.position, {
       committed: (transaction) => this.#committed(transaction),
       reached: (position) => this.#advance(position),
-      tableFailed: (table, reason) => this.#durable.tableFailed(table, definitionChanged(table, reason)),
+      halted: (misfit) => this.end(misfit),
     });
     this.#newCuts = new NewCuts({
       tables: this.#tables,
@@ -141,6 +144,12 @@ export class Stream {
   /** Makes durable what has been read, without waiting for the flush interval. */
   flush(): void {
     this.#flushNow = true;
+  }
+
+  /** Ends as by the signal. */
+  end(misfit: Misfit | null = null): void {
+    this.misfit ??= misfit;
+    this.#stop.abort();
   }
 
   #handler(): ReplicationHandler {
@@ -369,7 +378,7 @@ export class Stream {
 
   #fail(error: unknown): void {
     this.#failure ??= error;
-    this.#stop.abort();
+    this.end();
   }
 
   async #settle(): Promise<void> {

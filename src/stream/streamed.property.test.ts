@@ -169,7 +169,7 @@ async function replay(transactions: readonly Transaction[], spilling: Spilling |
   const reader = new ChangeReader(new Map(tables.map((table) => [table.oid, table])), lsnOf(0), {
     committed: (transaction) => committed.push(transaction),
     reached: () => {},
-    tableFailed: (_table, reason) => assert.fail(reason),
+    halted: ({ reason }) => assert.fail(reason),
   });
   const prepared = transactions.map((each, index) => prepare(server, each, index + 1));
   feed(reader, described);

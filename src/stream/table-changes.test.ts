@@ -23,7 +23,7 @@ function reading(...first: StreamTable[]) {
         committed.push(`${own.oid}/${own.generation} ${String(row?.[0])}`);
     },
     reached: () => {},
-    tableFailed: (failed, reason) => assert.fail(`${failed.name}: ${reason}`),
+    halted: ({ table: failed, reason }) => assert.fail(`${failed.name}: ${reason}`),
   });
   const change = (...wanted: StreamTable[]) => {
     const oids = changeTables(tables, new Map(wanted.map((each) => [each.oid, each])));

@@ -173,7 +173,7 @@ export class TransactionStore {
 
   #keep(mapping: RelationMapping, bytes: Uint8Array, start: number, end: number): number {
     if (mapping.projection === null) return this.arena.append(bytes, start, end);
-    return appendProjected(this.arena, bytes, start, end, mapping.projection);
+    return appendProjected(this.arena, bytes, start, end, mapping.projection, mapping.fills);
   }
 
   #add(operation: number, relation: StreamRelation, newTuple: number, oldTuple: number): void {

@@ -118,7 +118,7 @@ function hasValue(view: DataView, at: number): boolean {
 
 /**
  * Appends the tuple in bytes[start, end) with other columns: `projection` has the column to take for each, or -1 for
- * one that is not there (NULL).
+ * one that is not there: that is NULL, or what `fills` has for it.
  */
 export function appendProjected(
   arena: Arena,
@@ -126,6 +126,7 @@ export function appendProjected(
   start: number,
   end: number,
   projection: Int32Array,
+  fills: readonly (Uint8Array | null)[] | null = null,
 ): number {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const columnCount = view.getUint16(start);
@@ -135,8 +136,10 @@ export function appendProjected(
   if (columns[columnCount] !== end) throw new RangeError(`a tuple ends at ${columns[columnCount]}, not at ${end}`);
   const tuple = arena.reserve(2);
   arena.view.setUint16(tuple, projection.length);
-  for (const column of projection) {
+  for (const [index, column] of projection.entries()) {
+    const fill = fills?.[index];
     if (column >= 0) arena.append(bytes, columns[column]!, columns[column + 1]!);
+    else if (fill) arena.append(fill, 0, fill.length);
     else arena.bytes[arena.reserve(1)] = tupleKind.null;
   }
   return tuple;

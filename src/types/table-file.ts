@@ -80,6 +80,7 @@ export function footerKeyValues(facts: TableFileFacts, leaves: readonly ColumnLe
     type_oid: source.typeOid,
     typmod: source.typmod,
     nullable: !source.notNull,
+    ...(source.missing !== undefined && { missing: source.missing }),
   }));
   return new Map([
     ["pg_flo.kind", facts.kind],

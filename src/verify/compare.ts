@@ -3,7 +3,8 @@
 // nobody writes to the source and that the stream has come past its last commit.
 import type { ClientBase } from "pg";
 import type { Manifest, ManifestTable } from "../metadata/status.ts";
-import { readTypes } from "../postgres/catalog.ts";
+import { readTypes, type SourceColumn } from "../postgres/catalog.ts";
+import { quoteIdentifier } from "../postgres/quote.ts";
 import { type ComparedColumn, loadMirror } from "./mirror-rows.ts";
 import { ScratchDatabase } from "./scratch-database.ts";
 import { loadSource } from "./source-rows.ts";
@@ -61,7 +62,11 @@ export async function compareTables(options: CompareOptions): Promise<TableCompa
     const comparisons: TableComparison[] = [];
     for (const entry of manifest.tables.filter(({ table }) => table.state !== "removed")) {
       options.onTable?.(entry.table);
-      const columns = entry.table.columns.map((column) => ({ column, ...sourceText(column, types) }));
+      const columns: ComparedColumn[] = [];
+      for (const column of entry.table.columns) {
+        const { sql, family } = sourceText(column, types);
+        columns.push({ column, sql, family, missing: await printedMissing(source, column, sql) });
+      }
       const nested = entry.table.columns.filter((column) => isNested(column, types)).map(({ name }) => name);
       comparisons.push(
         nested.length > 0 ? notCompared(entry, nested) : await compareTable(db, options, entry, columns),
@@ -71,6 +76,18 @@ export async function compareTables(options: CompareOptions): Promise<TableCompa
   } finally {
     await source.query("rollback");
   }
+}
+
+/** The default of when a column was added, as the source prints a value of it. */
+async function printedMissing(source: ClientBase, { name, typeName, missing }: SourceColumn, sql: string) {
+  if (missing === undefined) return null;
+  const { rows } = await source.query<(string | null)[]>({
+    text: `select ${sql} from (select $1::${typeName} as ${quoteIdentifier(name)}) older`,
+    values: [missing],
+    rowMode: "array",
+    types: { getTypeParser: () => (text: unknown) => text }, // as printed
+  });
+  return rows[0]![0]!;
 }
 
 function notCompared({ table: { schema, name } }: ManifestTable, nested: readonly string[]): TableComparison {

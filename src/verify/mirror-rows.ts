@@ -11,6 +11,8 @@ export interface ComparedColumn {
   /** Asks the source for a value as the files tell it. */
   readonly sql: string;
   readonly family: TextFamily;
+  /** The text, as the source prints it, of what rows have that are older than the column; null for NULL. */
+  readonly missing: string | null;
 }
 
 export interface MirrorSource {
@@ -166,7 +168,7 @@ function counts({ table, position }: ManifestTable): string {
   ].join(" AND ");
 }
 
-/** Columns are found again by attnum; one that these files do not have is NULL. */
+/** Columns are found again by attnum; one that these files do not have has its default of when it was added, or NULL. */
 function fileTexts(
   { columns }: MirrorSource,
   inVersion: readonly TableColumn[],
@@ -176,6 +178,8 @@ function fileTexts(
   const text = (at: number, prefix: "" | "_old_"): string => {
     const found = there[at];
     const type = found && types.get(`${prefix}${found.fileName}`);
+    const { missing, family } = columns[at]!;
+    if (!found && missing !== null) return canonicalSql(quoteText(missing), family);
     if (!found || !type) return "NULL";
     const value = printedSql(quoteName(`${prefix}${found.fileName}`), type);
     const pointer = `/${`${prefix}${found.name}`.replaceAll("~", "~0").replaceAll("/", "~1")}`;

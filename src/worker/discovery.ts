@@ -4,9 +4,10 @@ import { PgFloError } from "../base/errors.ts";
 import { failpoint } from "../base/failpoints.ts";
 import type { Log } from "../base/log.ts";
 import type { Config } from "../config/config.ts";
+import { addEvent } from "../metadata/events.ts";
 import type { Queryable } from "../metadata/queryable.ts";
 import { type Registration, registerTables, type WantedTable } from "../metadata/register-tables.ts";
-import { copyAgain, readTables, type Table } from "../metadata/tables.ts";
+import { copyAgain, readTables, type Table, type TableColumn } from "../metadata/tables.ts";
 import { type Catalog, type PgType, readCatalog, readTypes } from "../postgres/catalog.ts";
 import type { Finding } from "../postgres/finding.ts";
 import { readPublication } from "../postgres/given-publication.ts";
@@ -14,8 +15,9 @@ import { preflight } from "../postgres/preflight.ts";
 import { type Selection, selectTables } from "../postgres/selection.ts";
 import { withTypeParts } from "../postgres/type-parts.ts";
 import type { Storage } from "../storage/storage.ts";
-import type { StreamTable } from "../stream/stream-table.ts";
+import type { StreamTable, TableCut } from "../stream/stream-table.ts";
 import { planColumns, withBloomFilters } from "../types/registry.ts";
+import { type EmptyLeaves, tablesToCopy } from "./planned-changes.ts";
 import { tableConfig } from "./table-config.ts";
 import { selectWrittenAs } from "./written-as.ts";
 
@@ -74,8 +76,8 @@ function preflightError(errors: readonly Finding[]): PgFloError {
 }
 
 /**
- * Brings the metadata's tables in line. A table whose columns or identity changed begins anew: its changes since then
- * do not fit the columns that its files were written with.
+ * Brings the metadata's tables in line. A table whose definition changed so that its files cannot go on begins anew;
+ * any other change is stored when the stream comes to it (definitions.ts).
  */
 export async function register(
   db: Queryable,
@@ -83,19 +85,30 @@ export async function register(
   wanted: readonly WantedTable[],
   storage: Storage,
   log: Log,
+  emptyLeaves: EmptyLeaves,
 ): Promise<readonly Table[]> {
   let registration = await registerTables(db, group, wanted);
   failpoint("tables.registered");
   await removeFiles(storage, registration);
+  for (const { from, to } of registration.renamed) {
+    const [before, subject] = [`${from.schema}.${from.name}`, `${to.schema}.${to.name}`];
+    log.info("the table goes on under another name", { table: subject, before });
+    const message = `table ${subject} was ${before}, its files are listed under the new name`;
+    await addEvent(db, group, { severity: "info", code: "TABLE_RENAMED", subject, message });
+  }
   // A definition that changed and changed back is the registered one again, but the changes between were dropped.
   const stopped = registration.tables.filter(({ error }) => error?.code === "TABLE_CHANGED");
-  const again = new Map(
-    [...registration.changed.map(({ table }) => table), ...stopped].map((table) => [table.tableId, table]),
-  );
+  const again = new Map(stopped.map((table) => [table, table.error!.message]));
+  for (const { table, reason } of await tablesToCopy(db, group, registration, wanted, emptyLeaves)) {
+    if (!stopped.includes(table)) again.set(table, reason);
+  }
   if (again.size === 0) return registration.tables;
-  for (const table of again.values()) {
-    log.warn("the table's definition changed, it is copied again", { table: `${table.schema}.${table.name}` });
+  for (const [table, reason] of again) {
+    const subject = `${table.schema}.${table.name}`;
+    log.warn("the table's definition changed, it is copied again", { table: subject, reason });
     for (const path of (await copyAgain(db, group, table.tableId)) ?? []) await storage.remove(path);
+    const message = `table ${subject} is copied again: ${reason}`;
+    await addEvent(db, group, { severity: "warning", code: "TABLE_CHANGED", subject, message });
   }
   registration = await registerTables(db, group, wanted);
   return registration.tables;
@@ -111,7 +124,7 @@ export async function wantedTables(db: Queryable, config: Config, discovery: Dis
   return assignStreams(await readTables(db, config.group), toWanted(discovery), wantedStreams(config));
 }
 
-function toWanted({ selection, types }: Discovery): WantedTable[] {
+export function toWanted({ selection, types, catalog }: Discovery): WantedTable[] {
   return selection.tables.map(({ table, mode }) => ({
     schema: table.schema,
     name: table.name,
@@ -120,6 +133,8 @@ function toWanted({ selection, types }: Discovery): WantedTable[] {
     stream: mode === "copy-only" ? null : FIRST_STREAM,
     identity: table.identity,
     columns: planColumns(table.columns, types).map(({ source, fileName }) => ({ ...source, fileName })),
+    traces: table.traces,
+    listed: table.filtered && catalog.serverVersion >= 150000,
   }));
 }
 
@@ -158,19 +173,34 @@ export function streamTables(
   types: ReadonlyMap<number, PgType>,
   schemas: Config["schemas"],
   stream: number,
+  versions: ReadonlyMap<number, ReadonlyMap<number, readonly TableColumn[]>> = new Map(),
 ): Map<number, StreamTable> {
   const mirrored = tables.filter(
     (table) => table.stream === stream && table.state !== "removed" && table.state !== "paused",
   );
   return new Map(
-    mirrored.map((table) => {
+    mirrored.map((table): [number, StreamTable] => {
       const { tableId, generation, schemaVersion, relationOid: oid, schema, name, identity } = table;
       const { onInexact, bloomFilter = [] } = tableConfig({ schemas }, schema, name);
       const columns = withBloomFilters(planColumns(table.columns, types), bloomFilter);
-      const cut = table.state === "error" || table.cutLsn === null ? "unknown" : table.cutLsn;
+      const cut: TableCut = table.state === "error" || table.cutLsn === null ? "unknown" : table.cutLsn;
       const wants = wantsColumn(schemas, schema, name);
       const exactOnly = onInexact === "error";
-      return [oid, { tableId, generation, schemaVersion, oid, schema, name, identity, columns, wants, exactOnly, cut }];
+      const known = versions.get(tableId);
+      const stored = {
+        tableId,
+        generation,
+        schemaVersion,
+        oid,
+        schema,
+        name,
+        identity,
+        columns,
+        wants,
+        exactOnly,
+        cut,
+      };
+      return [oid, known ? { ...stored, versions: [...known.values()] } : stored];
     }),
   );
 }

@@ -27,6 +27,7 @@ import type { Storage } from "../storage/storage.ts";
 import type { Prepared } from "./definitions.ts";
 import { type Discovery, discover, refuseFindings, register, wantedStreams, wantedTables } from "./discovery.ts";
 import { retryFailed, stopUnfit } from "./failed-tables.ts";
+import { emptyLeavesAt } from "./planned-changes.ts";
 import { onSource, refuseStandby } from "./source-connection.ts";
 import type { WorkerHealth } from "./worker-health.ts";
 
@@ -166,7 +167,7 @@ async function registerAll(
   const streamOf = new Map(wanted.map(({ oid, stream }) => [oid, stream]));
   await publish(source, context, { selected, streamOf, serverVersion, keepOthers: true });
   failpoint("tables.published");
-  const registered = await register(db, config.group, wanted, storage, log);
+  const registered = await register(db, config.group, wanted, storage, log, emptyLeavesAt(source));
   const stopped = await stopUnfit(context, registered, unfit);
   const tried = await retryFailed(context, unfit, mended);
   const tables = stopped || tried ? await readTables(db, config.group) : registered;

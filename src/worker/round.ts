@@ -11,6 +11,7 @@ import { watchCapacity } from "./capacity.ts";
 import { waitUntilCaughtUp } from "./caught-up.ts";
 import { compactRegularly } from "./compact-service.ts";
 import { type CopyFigures, CopyService } from "./copy-service.ts";
+import { DefinitionWatch } from "./definition-watch.ts";
 import type { Definitions } from "./definitions.ts";
 import { DefinitionsService } from "./definitions-service.ts";
 import { wantedStreams } from "./discovery.ts";
@@ -57,11 +58,14 @@ export async function runRound(context: WorkerContext, member: Member, signal: A
   const copy = new CopyService({ ...shared, figures, waits: () => guard.throttled });
   member.streams = () => streams.services;
   const inner = AbortSignal.any([signal, end.signal]);
+  const mark = () => writeMark(config);
+  const changes = new DefinitionWatch({ definitions, db, log, streams: member.streams, mark, onTableChanged });
   const services = [
     streams.run(inner),
     copy.run(inner),
     keepLogMoving(config, member.streams, inner),
     watch.run(inner),
+    changes.run(inner),
     watchWal(context, () => groupSlots(definitions.config, member.streams()), member.budgets, onLook, inner),
     watchCapacity(context, inner),
     compactRegularly(context, inner),
@@ -70,7 +74,11 @@ export async function runRound(context: WorkerContext, member: Member, signal: A
   ];
   if (start.mark !== null) {
     const goal = { db, group: config.group, mark: start.mark, timeline: start.timeline! };
-    services.push(waitUntilCaughtUp(goal, member.streams, inner).then(() => end.abort()));
+    const caughtUp = async (): Promise<void> => {
+      do await waitUntilCaughtUp(goal, member.streams, inner);
+      while (!(await changes.settle(inner)));
+    };
+    services.push(caughtUp().then(() => end.abort()));
   }
   health.running = true;
   health.sessionCount++;

@@ -12,7 +12,7 @@ import type { Config } from "../config/config.ts";
 import { commitRecovery, type RecoveredTable } from "../metadata/recoveries.ts";
 import type { ManifestTable } from "../metadata/status.ts";
 import { claimStream, markStreamLost, readStreams, type Stream, type StreamFence } from "../metadata/streams.ts";
-import { readTables } from "../metadata/tables.ts";
+import { readTables, type Table } from "../metadata/tables.ts";
 import { releaseWorker } from "../metadata/workers.ts";
 import { syncPublications } from "../postgres/publication.ts";
 import { dropSlot, readSlot, slotLostReason } from "../postgres/slot.ts";
@@ -162,7 +162,8 @@ async function compareAll(
     const { tableId, generation, state } = entry.table;
     if (state !== "streaming" && state !== "copying") continue; // what begins anew, or stopped, does so by itself
     signal.throwIfAborted();
-    const rows = state === "copying" ? null : await compareTable(options, moment, entry, reached, fence, signal);
+    const anew = state === "copying" || hasNewColumns(moment, entry.table);
+    const rows = anew ? null : await compareTable(options, moment, entry, reached, fence, signal);
     if (rows === null) {
       again.push(tableId);
       continue;
@@ -174,6 +175,11 @@ async function compareAll(
     if (rows.files.length > 0) tables.push({ tableId, generation, ...written });
   }
   return { tables, again, figures: { rowsRead, rowsDeleted, tablesCompared, tablesAgain: again.length } };
+}
+
+/** What such a column got meanwhile is in no log; the default that it was added with may be no row's value any more. */
+function hasNewColumns({ catalog }: VerifiedMoment, { relationOid, traces }: Table): boolean {
+  return (catalog.get(relationOid)?.traces.lastAttnum ?? 0) > (traces?.lastAttnum ?? 0);
 }
 
 const nothing: RepairRows = { files: [], rowsRead: 0, rowsDeleted: 0, inexactColumns: {} };

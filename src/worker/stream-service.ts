@@ -7,7 +7,7 @@ import { errorFacts, type Log } from "../base/log.ts";
 import { formatLsn, type Lsn } from "../base/lsn.ts";
 import { runService } from "../base/service.ts";
 import type { Config } from "../config/config.ts";
-import { type Batch, commitBatch } from "../metadata/batches.ts";
+import { commitBatch } from "../metadata/batches.ts";
 import { addEvent } from "../metadata/events.ts";
 import type { Queryable } from "../metadata/queryable.ts";
 import {
@@ -19,18 +19,21 @@ import {
   type StreamKey,
   type Stream as StreamRow,
 } from "../metadata/streams.ts";
-import { readTables, setTableError, type Table } from "../metadata/tables.ts";
+import { readVersions } from "../metadata/table-versions.ts";
+import { readTables, setTableError, type Table, type TableColumn } from "../metadata/tables.ts";
+import type { PgType } from "../postgres/catalog.ts";
 import { applicationName } from "../postgres/connect.ts";
 import { openReplication, type ReplicationConnection } from "../postgres/replication.ts";
 import { endSlotSession } from "../postgres/sessions.ts";
 import { dropSlot, readSlot, slotLostError, slotLostReason, slotName } from "../postgres/slot.ts";
 import type { Storage } from "../storage/storage.ts";
-import type { FinishedFile } from "../stream/batch.ts";
+import type { Misfit } from "../stream/change-events.ts";
 import { Stream } from "../stream/stream.ts";
-import type { StreamCommits, TakenCut } from "../stream/stream-options.ts";
+import type { StreamCommits } from "../stream/stream-options.ts";
 import { type StreamProgress, startProgress } from "../stream/stream-state.ts";
 import type { StreamTable } from "../stream/stream-table.ts";
-import { InexactCounts } from "../types/inexact-counts.ts";
+import { batchContent, batchFigures } from "./batch-content.ts";
+import { resolveMisfit } from "./definition-changes.ts";
 import type { Definitions } from "./definitions.ts";
 import { streamTables } from "./discovery.ts";
 import { followTimeline } from "./failover.ts";
@@ -38,8 +41,6 @@ import { onSource, refuseStandby } from "./source-connection.ts";
 
 /** About a second: long enough for a connection that was lost by itself. */
 const COMMIT_ATTEMPTS_AT_SOURCE = 4;
-/** Of a batch, in its line of the log. */
-const LOGGED_TABLES = 20;
 
 export interface StreamServiceOptions {
   readonly config: Config;
@@ -58,6 +59,9 @@ export interface StreamServiceOptions {
 export class StreamService {
   readonly #options: StreamServiceOptions;
   #binary: boolean;
+  /** Newer ones than the definitions have. */
+  #types: ReadonlyMap<number, PgType> | null = null;
+  #again = false;
   /** As the slot is; null when the server does not know it. */
   #slotFailover: boolean | null = null;
   #current: Stream | null = null;
@@ -77,7 +81,18 @@ export class StreamService {
   /** Runs until the signal, over lost connections. */
   run(signal: AbortSignal): Promise<void> {
     const { log, stream } = this.#options;
-    return runService((inner) => this.#runOnce(inner), signal, { name: `stream ${stream}`, log });
+    const run = async (inner: AbortSignal): Promise<void> => {
+      while (await this.#runOnce(inner)) log.debug("the stream begins again with new definitions");
+    };
+    return runService(run, signal, { name: `stream ${stream}`, log });
+  }
+
+  /** New versions of tables are stored: the stream finishes what it has read and goes on with them. */
+  renew(types: ReadonlyMap<number, PgType>, columns: readonly TableColumn[]): void {
+    if (!this.#knowsTypes(columns)) this.#options.onTableChanged();
+    this.#types = types;
+    this.#again = true;
+    this.#current?.end();
   }
 
   /** The stream that runs now, or the next one that does. */
@@ -111,6 +126,7 @@ export class StreamService {
 
   /** Other tables are registered now, and published: the stream that runs goes on with them. */
   async changeTables(): Promise<void> {
+    this.#types = null;
     await this.#readTables();
     this.#current?.changeTables(this.#tables);
   }
@@ -120,7 +136,9 @@ export class StreamService {
     const { config, db, definitions, stream } = this.#options;
     this.#reading = this.#reading.then(async () => {
       const tables = await readTables(db, config.group);
-      this.#tables = streamTables(tables, definitions.types, definitions.config.schemas, stream);
+      const versions = await readVersions(db, config.group);
+      const types = this.#types ?? definitions.types;
+      this.#tables = streamTables(tables, types, definitions.config.schemas, stream, versions);
     });
     const reading = this.#reading;
     this.#reading = reading.catch(() => {}); // told to who asked
@@ -132,8 +150,10 @@ export class StreamService {
     this.#current?.flush();
   }
 
-  async #runOnce(signal: AbortSignal): Promise<void> {
+  /** True: once more, with other definitions. */
+  async #runOnce(signal: AbortSignal): Promise<boolean> {
     const { config, db, workerId, storage, counted, log } = this.#options;
+    this.#again = false;
     // Claimed for every run: the new epoch makes sure that no commit of the run before can still arrive.
     const key = { group: config.group, stream: this.#options.stream };
     const claim = await claimStream(db, { ...key, workerId, leaseMs: config.leaseMs });
@@ -177,7 +197,9 @@ export class StreamService {
     const giveUp = new AbortController();
     this.#giveUp = giveUp;
     try {
-      await running.run(AbortSignal.any([signal, giveUp.signal]));
+      const ended = running.run(AbortSignal.any([signal, giveUp.signal]));
+      if (this.#again) running.end(); // its tables were read before the newest version was stored
+      await ended;
     } catch (error) {
       throw this.#mapError(error);
     } finally {
@@ -185,6 +207,21 @@ export class StreamService {
       this.#giveUp = null;
     }
     if (giveUp.signal.aborted && !signal.aborted) await this.#dropSlot(fence, stream.slotName);
+    if (signal.aborted) return false;
+    if (running.misfit) await this.#resolve(running.misfit);
+    return this.#again || running.misfit !== null;
+  }
+
+  async #resolve(misfit: Misfit): Promise<void> {
+    const { db, log, definitions, onTableChanged } = this.#options;
+    const { copy, types, columns } = await resolveMisfit({ config: definitions.config, db, log }, misfit);
+    if (types) this.#types = types;
+    if (copy || !this.#knowsTypes(columns)) onTableChanged();
+  }
+
+  /** Copies must not write types otherwise than the stream: those that are newer than the definitions are read again. */
+  #knowsTypes(columns: readonly TableColumn[]): boolean {
+    return columns.every(({ typeOid }) => this.#options.definitions.types.has(typeOid));
   }
 
   /** The source's disk matters more: the stream finishes its batch, its slot is dropped, and the stream is lost. */
@@ -305,51 +342,6 @@ export class StreamService {
       },
     };
   }
-}
-
-function batchContent(
-  files: readonly FinishedFile[],
-  cut: TakenCut | null,
-  changes: ReadonlyMap<StreamTable, number>,
-): Pick<Batch, "files" | "tableCounters" | "newVersions" | "cut"> {
-  const counters = new Map<StreamTable, { rows: number; inexact: InexactCounts }>();
-  for (const table of changes.keys()) counters.set(table, { rows: 0, inexact: new InexactCounts() });
-  for (const { table, rowCount, inexact } of files) {
-    const counter = counters.get(table) ?? { rows: 0, inexact: new InexactCounts() };
-    counter.rows += rowCount;
-    counter.inexact.add(inexact);
-    counters.set(table, counter);
-  }
-  return {
-    files: files.map(({ table, path, rowCount, sizeBytes, checksum, lsnStart, lsnEnd }) => {
-      const { tableId, generation, schemaVersion } = table;
-      return { tableId, generation, schemaVersion, path, rowCount, sizeBytes, checksum, lsnStart, lsnEnd };
-    }),
-    tableCounters: [...counters].map(([table, { rows, inexact }]) => ({
-      tableId: table.tableId,
-      generation: table.generation,
-      operations: changes.get(table) ?? 0,
-      rows,
-      inexactColumns: inexact.byColumn,
-    })),
-    newVersions: [],
-    ...(cut && { cut: { tables: cut.tables, lsn: cut.lsn } }),
-  };
-}
-
-/** For the log: what came in and went out, by table, as `public.orders 1000 to 1`. */
-function batchFigures(files: readonly FinishedFile[], changes: ReadonlyMap<StreamTable, number>) {
-  const rows = new Map<StreamTable, number>();
-  for (const { table, rowCount } of files) rows.set(table, (rows.get(table) ?? 0) + rowCount);
-  const names = [...changes].slice(0, LOGGED_TABLES).map(([table, count]) => {
-    return `${table.schema}.${table.name} ${count} to ${rows.get(table) ?? 0}`;
-  });
-  return {
-    files: files.length,
-    changes: [...changes.values()].reduce((sum, count) => sum + count, 0),
-    rows: [...rows.values()].reduce((sum, count) => sum + count, 0),
-    tables: `${names.join(", ")}${changes.size > LOGGED_TABLES ? ", …" : ""}`,
-  };
 }
 
 /** What a worker is told that was replaced. */

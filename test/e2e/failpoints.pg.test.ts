@@ -8,6 +8,7 @@ import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "pg";
 import { type Failpoint, failpoints } from "../../src/base/failpoints.ts";
+import { columnAdded } from "../support/failpoint-columns.ts";
 import { overBudget, resync, retried } from "../support/failpoint-plays.ts";
 import { type FailpointRun, makeFailpointRun } from "../support/failpoint-run.ts";
 import { SCHEMA, write } from "../support/killed-tables.ts";
@@ -98,14 +99,19 @@ const definitionChanged: Play = async ({ run, client, name }) => {
     args: ["replicate"],
     during: async (worker) => {
       await worker.saw(/streaming/);
-      await client.query(`alter table plain add column c${step} int default 7; insert into plain values (-1)`);
+      const { rows } = await client.query(
+        "select atttypid = 'int'::regtype as narrow from pg_attribute where attrelid = 'plain'::regclass and attname = 'n'",
+      );
+      await client.query(
+        `alter table plain alter n type ${rows[0].narrow ? "bigint" : "int"}; insert into plain values (-1)`,
+      );
       await write(client, step++);
     },
   });
 };
 
 const definitionChangedBefore: Play = async ({ run, client, name }) => {
-  await client.query(`alter table wide add column c${step} int default 7`);
+  await client.query("alter table wide alter c type timestamptz using c + interval '1 s'");
   await write(client, step++);
   await run.killedAt(name);
 };
@@ -274,7 +280,14 @@ const parts: Readonly<Record<Failpoint, Part>> = {
   "file.renamed": streamed(3),
   "stream.taken": streamed(),
   "stream.marked-lost": { stage: "fresh", play: slotLost },
-  "stream.table-failed": { stage: "stream", play: definitionChanged },
+  "stream.table-failed": {
+    stage: "fresh",
+    play: (scene) => scene.run.restart().then(() => inexact(scene)),
+    schemas: "{ public: { t: {}, wide: { on_inexact: error }, plain: {}, parted: {}, audit: {} } }",
+  },
+  "definition.storing": { stage: "stream", play: (scene) => columnAdded(scene, step++) },
+  "definition.refused": { stage: "stream", play: definitionChanged },
+  "definition.stored": { stage: "stream", play: (scene) => columnAdded(scene, step++) },
   "stream.position-moved": { stage: "stream", play: idle },
   "consolidate.done": streamed(2),
   "batch.encoded": streamed(2),

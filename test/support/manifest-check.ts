@@ -10,6 +10,7 @@ export interface ManifestRow {
   readonly schema: string;
   readonly table: string;
   readonly path: string;
+  readonly schemaVersion: number;
   readonly rowCount: number;
   readonly sizeBytes: number;
   readonly lsnStart: bigint;

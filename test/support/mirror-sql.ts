@@ -7,11 +7,16 @@ import { join } from "node:path";
 import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import type { Client } from "pg";
 import { assertManifest, type ManifestRow } from "./manifest-check.ts";
-
-interface Column {
-  readonly name: string;
-  readonly fileName: string;
-}
+import {
+  type Column,
+  duckExpression,
+  quote,
+  type Reader,
+  rowsOf,
+  scan,
+  sourceColumns,
+  sourceExpression,
+} from "./mirror-scan.ts";
 
 export interface Mirror extends AsyncDisposable {
   readonly files: readonly ManifestRow[];
@@ -67,19 +72,9 @@ export async function assertEqualToSource(options: MirrorOptions, tables: readon
   for (const table of tables) await mirror.compare(table);
 }
 
-interface Reader {
-  readonly duckdb: DuckDBConnection;
-  readonly root: string;
-  readonly files: readonly ManifestRow[];
-  readonly source: Client;
-  readonly metadata: Client;
-  readonly group: string;
-  readonly folder: string;
-}
-
 async function readManifest(metadata: Client, group: string): Promise<ManifestRow[]> {
   const { rows } = await metadata.query(
-    `select kind, batch_id, schema_name, table_name, path, row_count, size_bytes, lsn_start, lsn_end, checksum
+    `select kind, batch_id, schema_name, table_name, path, schema_version, row_count, size_bytes, lsn_start, lsn_end, checksum
      from _pg_flo.files where group_name = $1 order by file_id`,
     [group],
   );
@@ -89,20 +84,13 @@ async function readManifest(metadata: Client, group: string): Promise<ManifestRo
     schema: row.schema_name,
     table: row.table_name,
     path: row.path,
+    schemaVersion: row.schema_version,
     rowCount: Number(row.row_count),
     sizeBytes: Number(row.size_bytes),
     lsnStart: BigInt(row.lsn_start),
     lsnEnd: BigInt(row.lsn_end),
     checksum: row.checksum,
   }));
-}
-
-async function rowsOf(duckdb: DuckDBConnection, sql: string): Promise<Record<string, unknown>[]> {
-  try {
-    return (await duckdb.runAndReadAll(sql)).getRowObjects() as Record<string, unknown>[];
-  } catch (error) {
-    throw new Error(`${(error as Error).message}\n${sql.slice(0, 2000)}`);
-  }
 }
 
 async function readCut({ metadata, group }: Reader, schema: string, name: string): Promise<bigint> {
@@ -139,11 +127,10 @@ async function readKey({ source }: Reader, schema: string, name: string): Promis
 
 /** False when there is no file at all: the state is empty, and its types are not known. */
 async function makeState(reader: Reader, table: TableName, target: string, position?: bigint): Promise<boolean> {
-  const { duckdb, files, root } = reader;
+  const { duckdb, files } = reader;
   const schema = table.schema ?? "public";
   const own = files.filter((file) => file.schema === schema && file.table === table.name);
-  const list = (kind: string) =>
-    own.filter((file) => file.kind === kind).map((file) => `'${join(root, file.path).replaceAll("'", "''")}'`);
+  const list = (kind: string) => own.filter((file) => file.kind === kind);
   const [copies, streams] = [list("copy"), list("stream")];
   await duckdb.run(`DROP TABLE IF EXISTS ${target}`);
   if (copies.length + streams.length === 0) return false;
@@ -151,9 +138,9 @@ async function makeState(reader: Reader, table: TableName, target: string, posit
   const fileNames = new Map(columns.map((column) => [column.name, column.fileName]));
   const key = (await readKey(reader, schema, table.name)).map((name) => fileNames.get(name)!);
   const all = columns.map((column) => quote(column.fileName)).join(", ");
-  const read = (paths: string[]) => `read_parquet([${paths.join(", ")}], union_by_name = true)`;
+  const read = (chosen: readonly ManifestRow[]) => scan(reader, { schema, name: table.name }, chosen, columns);
   if (streams.length === 0) {
-    await rowsOf(duckdb, `CREATE TABLE ${target} AS SELECT ${all} FROM ${read(copies)}`);
+    await rowsOf(duckdb, `CREATE TABLE ${target} AS SELECT ${all} FROM ${await read(copies)}`);
     return true;
   }
   const until = position === undefined ? "" : ` AND _pg_flo_lsn <= ${position}`;
@@ -161,9 +148,9 @@ async function makeState(reader: Reader, table: TableName, target: string, posit
   await duckdb.run("DROP TABLE IF EXISTS changes; DROP TABLE IF EXISTS copied");
   await rowsOf(
     duckdb,
-    `CREATE TABLE changes AS SELECT *, row_number() OVER () AS rid FROM ${read(streams)}${cut}${until}`,
+    `CREATE TABLE changes AS SELECT *, row_number() OVER () AS rid FROM ${await read(streams)}${cut}${until}`,
   );
-  const from = copies.length > 0 ? read(copies) : "changes WHERE false";
+  const from = copies.length > 0 ? await read(copies) : "changes WHERE false";
   await rowsOf(duckdb, `CREATE TABLE copied AS SELECT ${all} FROM ${from}`);
   const [truncated] = await rowsOf(
     duckdb,
@@ -324,43 +311,7 @@ async function compare(reader: Reader, table: TableName): Promise<number> {
   return Number(counts?.source);
 }
 
-interface SourceColumn {
-  readonly name: string;
-  readonly type: string;
-  readonly composite: boolean;
-}
-
-async function sourceColumns(source: Client, schema: string, name: string): Promise<SourceColumn[]> {
-  const { rows } = await source.query(
-    `select a.attname as name, format_type(a.atttypid, a.atttypmod) as type, t.typtype = 'c' as composite
-     from pg_attribute a join pg_type t on t.oid = a.atttypid
-     join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
-     where n.nspname = $1 and c.relname = $2 and a.attnum > 0 and not a.attisdropped order by a.attnum`,
-    [schema, name],
-  );
-  return rows;
-}
-
-/** Text that DuckDB reads back as its type, made by the source. */
-function sourceExpression(column: string, source: SourceColumn, type: string): string {
-  if (source.composite) return `to_json(${column})::text`;
-  if (type === "BLOB") return `encode(${column}, 'hex')`;
-  if (type.endsWith("[]")) return `to_json(${column})::text`;
-  if (/^(character\(|bpchar)/.test(source.type)) return `rtrim(${column}::text, ' ')`;
-  return `${column}::text`;
-}
-
-function duckExpression(column: string, type: string): string {
-  if (type === "BLOB") return `unhex(${column})`;
-  if (type.endsWith("[]")) return `CAST(CAST(${column} AS JSON) AS ${type})`;
-  return `CAST(${column} AS ${type})`;
-}
-
 function show(value: unknown): string {
   const text = JSON.stringify(value, (_, each) => (typeof each === "bigint" ? String(each) : each), 1);
   return text.length > 4000 ? `${text.slice(0, 4000)}…` : text;
-}
-
-function quote(name: string): string {
-  return `"${name.replaceAll('"', '""')}"`;
 }

@@ -118,7 +118,7 @@ export async function readGroup(
 
 async function readManifest(metadata: Client, group: string): Promise<ManifestRow[]> {
   const { rows } = await metadata.query(
-    `select kind, batch_id, schema_name, table_name, path, row_count, size_bytes, lsn_start, lsn_end, checksum
+    `select kind, batch_id, schema_name, table_name, path, schema_version, row_count, size_bytes, lsn_start, lsn_end, checksum
      from _pg_flo.files where group_name = $1 order by file_id`,
     [group],
   );
@@ -128,6 +128,7 @@ async function readManifest(metadata: Client, group: string): Promise<ManifestRo
     schema: row.schema_name,
     table: row.table_name,
     path: row.path,
+    schemaVersion: row.schema_version,
     rowCount: Number(row.row_count),
     sizeBytes: Number(row.size_bytes),
     lsnStart: BigInt(row.lsn_start),
