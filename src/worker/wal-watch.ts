@@ -9,6 +9,8 @@ import { toPgFloError } from "../postgres/pg-error.ts";
 import { sampleSlots, type WalBudget, type WalSample, walBudget, withSample } from "../postgres/wal-budget.ts";
 
 const LOOK_MS = 10_000;
+/** While there is no slot to look at: a worker takes its streams a moment after it begins. */
+const NONE_MS = 1000;
 const STATEMENT_TIMEOUT_MS = 5000;
 
 /** By slot: of those that were there at the last look. */
@@ -42,6 +44,6 @@ export async function watchWal(
       const failure = toPgFloError(error, `look at the slots of group ${config.group}`);
       log[failure.action === "retry" ? "debug" : "warn"](failure.message, errorFacts(failure));
     }
-    await systemClock.sleep(LOOK_MS, signal).catch(() => {}); // an abort ends the loop
+    await systemClock.sleep(slots().length === 0 || budgets.size === 0 ? NONE_MS : LOOK_MS, signal).catch(() => {}); // an abort ends the loop
   }
 }

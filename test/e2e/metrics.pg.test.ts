@@ -94,7 +94,10 @@ me" (id int primary key); create table plain (id int);
   assert.deepEqual([of("transaction_changes_sum"), of("transaction_changes_count")], [110, 1]);
   assert.ok(of("received_bytes_total")! > 1000 && of("batch_bytes_sum") === of("file_bytes_total"));
   assert.ok(of("batch_seconds_sum")! > 0 && of("durable_lsn")! > 0);
-  assert.ok(readingOf(changed, "pg_flo_slot_safe_wal_bytes", { slot: `pg_flo_${database.name}_1` })! > 1e8);
+  await until("the slot was looked at", async () => {
+    const safe = readingOf(await http.scrape(), "pg_flo_slot_safe_wal_bytes", { slot: `pg_flo_${database.name}_1` });
+    return safe !== undefined && safe > 1e8;
+  });
   assert.ok(readingOf(changed, "process_cpu_seconds_total")! > 0);
 
   // A lost connection is an error that is counted, and figures go on from where they were.
