@@ -35,11 +35,15 @@ export async function watchWal(
   let samples = new Map<string, WalSample[]>();
   while (!signal.aborted) {
     try {
-      const newest = await source.use((client) => sampleSlots(client, slots(), performance.now()));
+      const watched = slots();
+      const newest =
+        watched.length === 0
+          ? new Map<string, WalSample>()
+          : await source.use((client) => sampleSlots(client, watched, performance.now()));
       samples = new Map([...newest].map(([slot, sample]) => [slot, withSample(samples.get(slot) ?? [], sample)]));
       for (const slot of budgets.keys()) if (!samples.has(slot)) budgets.delete(slot);
       for (const [slot, taken] of samples) budgets.set(slot, walBudget(taken)!);
-      await onLook(budgets);
+      if (watched.length > 0) await onLook(budgets);
     } catch (error) {
       const failure = toPgFloError(error, `look at the slots of group ${config.group}`);
       log[failure.action === "retry" ? "debug" : "warn"](failure.message, errorFacts(failure));
