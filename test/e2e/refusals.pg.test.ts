@@ -153,7 +153,7 @@ test("a slot that was dropped, and one that somebody else read, are SLOT_LOST wi
   await client.query("select pg_replication_slot_advance('pg_flo_app_1', pg_current_wal_lsn())");
   const moved = await run.run(["replicate"], 20_000);
   assert.equal(moved.code, 1, moved.stderr);
-  assert.match(moved.stderr, /^\[SLOT_LOST\].*stands beyond what is durable.*pg-flo drop/m);
+  assert.match(moved.stderr, /^\[SLOT_LOST\].*stands beyond what is durable.*pg-flo replicate --resync/m);
 
   assert.equal((await run.run(["drop", "--yes", "--files"])).code, 0);
   await run.catchUp();
