@@ -64,7 +64,9 @@ for (const version of [14, 16, 18] as const) {
 }
 
 async function manyAtOnce(version: PostgresVersion, count: number): Promise<void> {
-  await using server = await startPostgres({ version, settings: { ...settings, max_connections: count + 50 } });
+  // All the clients write from this process too, which has little time left for status updates meanwhile.
+  const patient = { ...settings, wal_sender_timeout: "30s", max_connections: count + 50 };
+  await using server = await startPostgres({ version, settings: patient });
   await using database = await server.createDatabase();
   await database.client.query(`create table t (id int primary key, v text, w text); create table bag (v text, n int);
     alter table bag replica identity full; ${publications}`);
