@@ -148,6 +148,8 @@ export class CopyService {
       work.wake();
     };
     const ended = new AbortController();
+    const wanted = AbortSignal.any([signal, ended.signal]);
+    const asking = new Set<Promise<CopyJob | null>>();
     const telling = this.#tellProgress(ended.signal);
     log.info("copying", { connections: connectionCount, ranges: figures.rangesTotal - figures.rangesDone });
     try {
@@ -155,7 +157,13 @@ export class CopyService {
         options,
         connectionCount,
         {
-          nextJob: () => this.#nextJob(signal),
+          nextJob: () => {
+            const asked = this.#nextJob(wanted);
+            const answered = (): boolean => asking.delete(asked);
+            asking.add(asked);
+            asked.then(answered, answered);
+            return asked;
+          },
           done: async (job, result) => {
             const range = claimed.get(job.jobId)!;
             await persist("commit of a range", () => this.#complete(range, job, result));
@@ -184,6 +192,8 @@ export class CopyService {
     } finally {
       ended.abort();
       await telling;
+      // One that still waited for a range would claim it for a thread that is gone, and nobody would ever read it.
+      await Promise.allSettled(asking);
       // What was not completed is free for the next run at once.
       for (const range of claimed.values()) {
         await releaseRange(db, range);
