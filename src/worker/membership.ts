@@ -63,7 +63,6 @@ export async function keepLeases(
     worker.health.heartbeatTriedAt = performance.now();
     try {
       const { alive } = await heartbeat(db, { ...worker, figures: figures() });
-      if (signal.aborted) return; // whoever took it for dead has its work, and it ends
       if (!alive)
         throw new PgFloError("LEASE_LOST", `worker ${worker.workerId}, lease, another worker took it for dead`);
       worker.health.heartbeatAt = performance.now();

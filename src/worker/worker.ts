@@ -2,6 +2,7 @@
 // until it is stopped. A worker that was taken for dead begins again as a new one; when definitions changed they are
 // read again, and the worker stays who it is.
 import type { Pool } from "pg";
+import { PgFloError } from "../base/errors.ts";
 import { failpoint } from "../base/failpoints.ts";
 import type { Log } from "../base/log.ts";
 import { runService } from "../base/service.ts";
@@ -102,7 +103,10 @@ async function live(
       inner,
     );
     const rounds = runRounds(context, member, inner).then(() => end.abort());
-    await settleAll([leases, rounds], end);
+    await settleAll([leases, rounds], end).catch((error: unknown) => {
+      // Told to stop meanwhile: whoever took it for dead has its work, and there is nothing to begin again for.
+      if (!signal.aborted || !(error instanceof PgFloError) || error.code !== "LEASE_LOST") throw error;
+    });
   } finally {
     await releaseQuietly(db, workerId, log);
   }
