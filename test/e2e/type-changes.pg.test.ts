@@ -103,7 +103,7 @@ async function typesChange(database: TestDatabase, version: PostgresVersion, asT
   const before = await generations();
   await client.query("alter type mood rename value 'sad' to 'blue'; alter type pair rename attribute b to bb");
   if (version === 18) {
-    await until("the renames are seen", async () => (await generations()) === before + 2);
+    await until("the renames are seen", async () => (await generations()) >= before + 2);
     await caughtUp();
   }
   worker.kill("SIGTERM");
