@@ -168,7 +168,10 @@ test("a slot that was dropped, and one that somebody else read, are SLOT_LOST wi
   }
   const { code, stderr } = await worker.ended;
   assert.equal(code, 1, stderr);
-  assert.match(stderr, /^\[SLOT_LOST\] replication slot "pg_flo_app_1" does not exist any more.*pg-flo replicate --resync/m);
+  assert.match(
+    stderr,
+    /^\[SLOT_LOST\] replication slot "pg_flo_app_1" does not exist any more.*pg-flo replicate --resync/m,
+  );
   const again = await run.run(["replicate"], 20_000);
   assert.match(again.stderr, /^\[SLOT_LOST\] replication slot "pg_flo_app_1" does not exist any more/m);
 });
