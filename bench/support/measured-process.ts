@@ -56,7 +56,13 @@ export async function measure(
   return { wallMs, ...last, stdout, stderr };
 }
 
-function readUsage(pid: number): { cpuMs: number; peakBytes: number } | null {
+export interface Usage {
+  readonly cpuMs: number;
+  readonly peakBytes: number;
+}
+
+/** Of a process of ours that runs; null when it does not any more. */
+export function readUsage(pid: number): Usage | null {
   try {
     // Fields 14 and 15 of stat are utime and stime; the command's name, in brackets, may hold blanks.
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");

@@ -4,12 +4,15 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import type { S3StorageConfig } from "../../src/base/storage-config.ts";
 import { startS3Server } from "../../test/support/s3-server.ts";
 
 export interface S3Process extends AsyncDisposable {
   readonly env: Readonly<Record<string, string>>;
   /** A storage for the config, below a prefix. */
   url(prefix: string): string;
+  /** The same for this process. */
+  config(prefix: string): S3StorageConfig;
 }
 
 interface Told {
@@ -28,6 +31,15 @@ export async function startS3Process(): Promise<S3Process> {
   const { endpoint, bucket, env } = JSON.parse(line) as Told;
   return {
     env,
+    config: (prefix) => ({
+      kind: "s3",
+      bucket,
+      prefix,
+      endpoint,
+      region: "us-east-1",
+      pathStyle: true,
+      checksum: "crc32",
+    }),
     url: (prefix) => `s3://${bucket}/${prefix}?endpoint=${endpoint}&region=us-east-1`,
     async [Symbol.asyncDispose]() {
       child.stdin.end();

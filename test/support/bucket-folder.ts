@@ -2,6 +2,7 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Client } from "pg";
+import type { S3StorageConfig } from "../../src/base/storage-config.ts";
 import { openStorage } from "../../src/storage/open.ts";
 import { makeTestFolder, type TestFolder } from "./folder.ts";
 import type { TestS3Server } from "./s3-server.ts";
@@ -14,14 +15,24 @@ export async function fetchBucket(
   group = "app",
 ): Promise<TestFolder> {
   const folder = await makeTestFolder();
-  const storage = openStorage(server.config(prefix));
+  await fetchFiles(server.config(prefix), folder.path, metadata, group);
+  return folder;
+}
+
+/** The same into a folder that is there. */
+export async function fetchFiles(
+  bucket: S3StorageConfig,
+  folder: string,
+  metadata: Client,
+  group: string,
+): Promise<void> {
+  const storage = openStorage(bucket);
   const { rows } = await metadata.query<{ path: string }>("select path from _pg_flo.files where group_name = $1", [
     group,
   ]);
   for (const { path } of rows) {
-    const target = join(folder.path, path);
+    const target = join(folder, path);
     await mkdir(dirname(target), { recursive: true });
     await writeFile(target, storage.read(path));
   }
-  return folder;
 }

@@ -8,6 +8,8 @@ export interface LossyProxy extends AsyncDisposable {
   cut(share: number): number;
   /** The same without a word: they stay open, and what is sent over them vanishes. */
   swallow(share: number): number;
+  /** Connections that come from now on: are served, are ended at once, or hear nothing. */
+  answer(how: "as ever" | "refuse" | "silence"): void;
   /** How many COMMITs got lost so far, on their way there and on the way back. */
   readonly lost: { readonly requests: number; readonly replies: number };
 }
@@ -26,7 +28,12 @@ export async function startLossyProxy(
   const lost = { requests: 0, replies: 0 };
   const sockets = new Set<Socket>();
   const pairs = new Set<Pair>();
+  let answer: "as ever" | "refuse" | "silence" = "as ever";
   const server = createServer((client) => {
+    if (answer === "refuse") {
+      client.destroy();
+      return;
+    }
     const upstream = connect(target.port, target.host);
     let swallow = false;
     const end = (): void => {
@@ -36,7 +43,7 @@ export async function startLossyProxy(
       sockets.delete(upstream);
       pairs.delete(pair);
     };
-    const pair: Pair = { end, swallows: false };
+    const pair: Pair = { end, swallows: answer === "silence" };
     pairs.add(pair);
     for (const socket of [client, upstream]) {
       sockets.add(socket);
@@ -79,6 +86,9 @@ export async function startLossyProxy(
       hit(share, (pair) => {
         pair.swallows = true;
       }),
+    answer: (how) => {
+      answer = how;
+    },
     async [Symbol.asyncDispose]() {
       for (const socket of sockets) socket.destroy();
       await new Promise((resolve) => server.close(resolve));
