@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
+import type { Client } from "pg";
 
 export interface ManifestRow {
   readonly kind: "copy" | "stream";
@@ -64,4 +65,26 @@ export function batchPositions(
 /** Copies of an earlier snapshot are right from this position on. */
 export function copiedFrom(files: readonly ManifestRow[]): bigint {
   return files.filter((file) => file.kind === "copy").reduce((most, { lsnEnd }) => (lsnEnd > most ? lsnEnd : most), 0n);
+}
+
+/** The files that the manifest lists for the group, in the order in which they came. */
+export async function readManifest(metadata: Client, group: string): Promise<ManifestRow[]> {
+  const { rows } = await metadata.query(
+    `select kind, batch_id, schema_name, table_name, path, schema_version, row_count, size_bytes, lsn_start, lsn_end, checksum
+     from _pg_flo.files where group_name = $1 order by file_id`,
+    [group],
+  );
+  return rows.map((row) => ({
+    kind: row.kind,
+    batch: row.batch_id === null ? null : BigInt(row.batch_id),
+    schema: row.schema_name,
+    table: row.table_name,
+    path: row.path,
+    schemaVersion: row.schema_version,
+    rowCount: Number(row.row_count),
+    sizeBytes: Number(row.size_bytes),
+    lsnStart: BigInt(row.lsn_start),
+    lsnEnd: BigInt(row.lsn_end),
+    checksum: row.checksum,
+  }));
 }

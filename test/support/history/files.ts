@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import type { Client } from "pg";
-import { assertManifest, type ManifestRow } from "../manifest-check.ts";
+import { assertManifest, type ManifestRow, readManifest } from "../manifest-check.ts";
 import { LONG_TEXT, LSN_MAX } from "./application.ts";
 import type { Table } from "./schema.ts";
 
@@ -114,27 +114,6 @@ export async function readGroup(
     ...{ position: BigInt(known[0]!.position!), batches: streamed.size, files: manifest.length, byTable, batchEnds },
     ...{ operations: sum("change_operations"), changes: sum("change_rows") },
   };
-}
-
-async function readManifest(metadata: Client, group: string): Promise<ManifestRow[]> {
-  const { rows } = await metadata.query(
-    `select kind, batch_id, schema_name, table_name, path, schema_version, row_count, size_bytes, lsn_start, lsn_end, checksum
-     from _pg_flo.files where group_name = $1 order by file_id`,
-    [group],
-  );
-  return rows.map((row) => ({
-    kind: row.kind,
-    batch: row.batch_id === null ? null : BigInt(row.batch_id),
-    schema: row.schema_name,
-    table: row.table_name,
-    path: row.path,
-    schemaVersion: row.schema_version,
-    rowCount: Number(row.row_count),
-    sizeBytes: Number(row.size_bytes),
-    lsnStart: BigInt(row.lsn_start),
-    lsnEnd: BigInt(row.lsn_end),
-    checksum: row.checksum,
-  }));
 }
 
 async function readTable(
