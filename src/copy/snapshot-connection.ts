@@ -15,7 +15,7 @@ export interface SnapshotSource {
 }
 
 /** Opens the connection inside the snapshot. A snapshot that nobody holds any more is SNAPSHOT_LOST. */
-export async function openInSnapshot({ snapshot, ...options }: SnapshotSource): Promise<RawConnection> {
+async function openInSnapshot({ snapshot, ...options }: SnapshotSource): Promise<RawConnection> {
   const connection = await openConnection(options);
   try {
     await enterSnapshot(connection, snapshot);
@@ -24,6 +24,26 @@ export async function openInSnapshot({ snapshot, ...options }: SnapshotSource): 
     throw error;
   }
   return connection;
+}
+
+/** Works on a connection inside the snapshot; the signal ends both. */
+export async function inSnapshot<T>(
+  source: SnapshotSource,
+  signal: AbortSignal,
+  work: (connection: RawConnection) => Promise<T>,
+): Promise<T> {
+  const connection = await openInSnapshot(source);
+  const giveUp = (): void => connection.destroy(signal.reason);
+  signal.addEventListener("abort", giveUp, { once: true });
+  try {
+    signal.throwIfAborted();
+    const result = await work(connection);
+    await connection.close();
+    return result;
+  } finally {
+    signal.removeEventListener("abort", giveUp);
+    connection.destroy();
+  }
 }
 
 /** Opens it outside of any. */

@@ -15,7 +15,7 @@ import { failpoint } from "../base/failpoints.ts";
 import type { Log } from "../base/log.ts";
 import { formatLsn, type Lsn, lsn } from "../base/lsn.ts";
 import type { Config } from "../config/config.ts";
-import { openInSnapshot } from "../copy/snapshot-connection.ts";
+import { inSnapshot } from "../copy/snapshot-connection.ts";
 import { completeCopy } from "../metadata/copy-completion.ts";
 import type { Queryable } from "../metadata/queryable.ts";
 import { readStream } from "../metadata/streams.ts";
@@ -138,24 +138,19 @@ async function readRows(
   if (first.done) return 0;
   failpoint("completion.keys-found");
   const name = applicationName(config.group, "complete");
-  const connection = await openInSnapshot({ source: config.source, applicationName: name, snapshot: snapshot.name });
-  const giveUp = (): void => connection.destroy(signal.reason);
-  signal.addEventListener("abort", giveUp, { once: true });
+  const opened = { source: config.source, applicationName: name, snapshot: snapshot.name };
   try {
-    signal.throwIfAborted();
-    const relation = streamRelation(
-      streamTables([table], types, config.schemas, table.stream!).get(table.relationOid)!,
-    );
-    const source = { connection, relation, heaps, planned };
-    const places = await findRows(source, continued(first.value, keys));
-    const timeUs = await transactionTimeUs(connection);
-    const at = lsn(snapshot.lsn - 1n);
-    const rowCount = await readImages(source, places, batch, () => batch.beginTransaction(at, 0, timeUs));
-    await connection.close();
-    return rowCount;
+    return await inSnapshot(opened, signal, async (connection) => {
+      const relation = streamRelation(
+        streamTables([table], types, config.schemas, table.stream!).get(table.relationOid)!,
+      );
+      const source = { connection, relation, heaps, planned };
+      const places = await findRows(source, continued(first.value, keys));
+      const timeUs = await transactionTimeUs(connection);
+      const at = lsn(snapshot.lsn - 1n);
+      return readImages(source, places, batch, () => batch.beginTransaction(at, 0, timeUs));
+    });
   } finally {
-    signal.removeEventListener("abort", giveUp);
-    connection.destroy();
     await keys.return(undefined);
   }
 }

@@ -6,7 +6,7 @@ import { randomInt } from "node:crypto";
 import { failpoint } from "../base/failpoints.ts";
 import { formatLsn, type Lsn, lsn } from "../base/lsn.ts";
 import type { Config } from "../config/config.ts";
-import { openInSnapshot } from "../copy/snapshot-connection.ts";
+import { inSnapshot } from "../copy/snapshot-connection.ts";
 import type { NewFile } from "../metadata/files.ts";
 import type { InexactColumns } from "../metadata/inexact-columns.ts";
 import type { Queryable } from "../metadata/queryable.ts";
@@ -105,11 +105,8 @@ async function readRows(
   signal: AbortSignal,
 ): Promise<number> {
   const name = applicationName(config.group, "repair");
-  const connection = await openInSnapshot({ source: config.source, applicationName: name, snapshot: snapshot.name });
-  const giveUp = (): void => connection.destroy(signal.reason);
-  signal.addEventListener("abort", giveUp, { once: true });
-  try {
-    signal.throwIfAborted();
+  const opened = { source: config.source, applicationName: name, snapshot: snapshot.name };
+  return inSnapshot(opened, signal, async (connection) => {
     const at: Lsn = lsn(snapshot.lsn - 1n);
     const timeUs = await transactionTimeUs(connection);
     const begin = (): void => batch.beginTransaction(at, 0, timeUs);
@@ -119,12 +116,8 @@ async function readRows(
     const rowCount = await readImages(source, places, batch, begin);
     const gone = rows.filter(({ kind }) => kind === "extra").map(({ key }) => key);
     await deleteRows(relation, gone, batch, begin, rowCount);
-    await connection.close();
     return rowCount;
-  } finally {
-    signal.removeEventListener("abort", giveUp);
-    connection.destroy();
-  }
+  });
 }
 
 async function* inPieces(keys: readonly (readonly string[])[]): AsyncGenerator<readonly (readonly string[])[]> {
