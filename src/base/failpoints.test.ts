@@ -1,9 +1,7 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { Worker } from "node:worker_threads";
 import { PgFloError } from "./errors.ts";
 import { armFailpoints, failpoint, failpoints } from "./failpoints.ts";
 
@@ -34,20 +32,6 @@ test("a delay keeps the thread for its time", () => {
   const start = performance.now();
   failpoint("batch.closed");
   assert.ok(performance.now() - start >= 29);
-});
-
-test("an exit ends the thread at once: nothing behind it runs, no finally either", async () => {
-  const file = JSON.stringify(import.meta.resolve("./failpoints.ts"));
-  const code = `const { parentPort } = require("node:worker_threads");
-    import(${file}).then(({ failpoint }) => {
-      try { failpoint("batch.closed"); } finally { parentPort.postMessage("went on"); }
-    });`;
-  const env = { ...process.env, PG_FLO_FAILPOINTS: "batch.closed=exit" };
-  const thread = new Worker(code, { eval: true, env, execArgv: [] });
-  const said: string[] = [];
-  thread.on("message", (text: string) => said.push(text));
-  assert.deepEqual(await once(thread, "exit"), [1]);
-  assert.deepEqual(said, []);
 });
 
 for (const text of [

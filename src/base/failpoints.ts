@@ -5,7 +5,6 @@
 //   PG_FLO_FAILPOINTS="batch.before-commit:2=kill, spill.written=error(STORAGE_FULL), lease.renewed=delay(3000)"
 //
 // `:2` is the second time that a thread gets there. `kill` ends the process as SIGKILL does, from a copier's thread too;
-// `exit` ends only the thread, and what it started: nothing of it runs any more, its connections break off;
 // `error` throws there, INTERNAL unless another code is named; `delay` keeps the whole thread from running, in
 // milliseconds, as a system does that has no time for it. Off, a failpoint is one comparison.
 import { writeSync } from "node:fs";
@@ -110,7 +109,6 @@ export type Failpoint = keyof typeof failpoints;
 
 type Action =
   | { readonly kind: "kill" }
-  | { readonly kind: "exit" }
   | { readonly kind: "error"; readonly code: ErrorCode }
   | { readonly kind: "delay"; readonly ms: number };
 
@@ -139,16 +137,13 @@ function parseWish(wish: string): [Failpoint, Armed] {
   const [, name = "", nth = "1", kind, argument] = /^\s*([\w.-]+)(?::(\d+))?=(\w+)(?:\((\w+)\))?\s*$/.exec(wish) ?? [];
   const action = actionOf(kind, argument);
   if (!(name in failpoints) || action === null || Number(nth) < 1) {
-    throw new PgFloError(
-      "CONFIG_INVALID",
-      `PG_FLO_FAILPOINTS, ${wish.trim()}, is not name[:nth]=kill|exit|error|delay(ms)`,
-    );
+    throw new PgFloError("CONFIG_INVALID", `PG_FLO_FAILPOINTS, ${wish.trim()}, is not name[:nth]=kill|error|delay(ms)`);
   }
   return [name as Failpoint, { action, left: Number(nth) - 1 }];
 }
 
 function actionOf(kind: string | undefined, argument: string | undefined): Action | null {
-  if ((kind === "kill" || kind === "exit") && argument === undefined) return { kind };
+  if (kind === "kill" && argument === undefined) return { kind };
   if (kind === "delay" && Number(argument) > 0) return { kind, ms: Number(argument) };
   if (kind === "error" && (argument === undefined || argument in errorPolicies)) {
     return { kind, code: (argument ?? "INTERNAL") as ErrorCode };
@@ -164,7 +159,5 @@ function reach(all: Map<Failpoint, Armed>, name: Failpoint): void {
   writeSync(2, `failpoint ${name}: ${action.kind}\n`); // now: nothing comes after it
   if (action.kind === "error") throw new PgFloError(action.code, `failpoint ${name}, armed by a test`);
   if (action.kind === "kill") process.kill(process.pid, "SIGKILL");
-  else if (action.kind === "exit")
-    process.exit(1); // of a thread: what follows is not run, and no finally
   else Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, action.ms);
 }

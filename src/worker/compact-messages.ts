@@ -1,14 +1,19 @@
-// What the compacting thread is given and what it tells.
+// What the compacting process is given and what it tells.
 import type { ErrorCode } from "../base/errors.ts";
 import type { LogFacts } from "../base/log.ts";
 import type { Config } from "../config/config.ts";
 
-export interface CompactThreadOptions {
+export interface CompactProcessOptions {
   readonly config: Config;
   readonly tableIds: readonly number[];
 }
 
-export type FromCompactThread =
+/** The work comes first. Its parent's end is as good as `stop`. */
+export type ToCompactProcess =
+  | { readonly kind: "work"; readonly options: CompactProcessOptions }
+  | { readonly kind: "stop" };
+
+export type FromCompactProcess =
   | {
       readonly kind: "log";
       readonly level: "debug" | "info" | "warn" | "error";

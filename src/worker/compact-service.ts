@@ -1,18 +1,21 @@
-// Compaction by workers: table after table, whichever waits the longest, in a thread of its own, so that the stream never
-// waits for it. Which worker takes a table is decided in the metadata. Nothing of it stops a worker: what fails is told
+// Compaction by workers: table after table, whichever waits the longest, in a process of its own: the stream never waits
+// for it, and whatever becomes of it (DuckDB takes the whole process with it when a thread is ended in a query) the worker
+// goes on. Which worker takes a table is decided in the metadata. Nothing of it stops a worker: what fails is told
 // and tried again at its next time.
-import { Worker } from "node:worker_threads";
+import { fork } from "node:child_process";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
 import { systemClock } from "../base/clock.ts";
 import { PgFloError } from "../base/errors.ts";
 import { errorFacts, type Log } from "../base/log.ts";
 import type { Config } from "../config/config.ts";
 import { dueForCompaction } from "../metadata/compactions.ts";
 import type { Queryable } from "../metadata/queryable.ts";
-import type { CompactThreadOptions, FromCompactThread } from "./compact-messages.ts";
+import type { CompactProcessOptions, FromCompactProcess, ToCompactProcess } from "./compact-messages.ts";
 
 /** How often it is asked which tables are due, at most. */
 const POLL_MS = 60_000;
-/** How long a stopped thread may take to give its table back before it is ended: then the claim runs out. */
+/** How long a stopped process may take to give its table back before it is ended: then the claim runs out. */
 const STOP_TIMEOUT_MS = 5000;
 
 export async function compactRegularly(
@@ -24,7 +27,7 @@ export async function compactRegularly(
   while (!signal.aborted) {
     try {
       const due = await dueForCompaction(db, config.group, everyMs);
-      if (due.length > 0) await runThread({ config, tableIds: due }, log, signal);
+      if (due.length > 0) await runProcess({ config, tableIds: due }, log, signal);
     } catch (error) {
       if (!(error instanceof PgFloError)) throw error;
       log.warn("tables could not be compacted", errorFacts(error));
@@ -35,30 +38,40 @@ export async function compactRegularly(
   }
 }
 
-// import.meta.url ends in .ts in development and in .js in the package; the thread's file lies beside it.
-function threadFile(): URL {
-  return new URL(`./compact-thread${import.meta.url.slice(import.meta.url.lastIndexOf("."))}`, import.meta.url);
+// import.meta.url ends in .ts in development and in .js in the package; the process's file lies beside it.
+function processFile(): string {
+  return fileURLToPath(
+    new URL(`./compact-process${import.meta.url.slice(import.meta.url.lastIndexOf("."))}`, import.meta.url),
+  );
 }
 
-async function runThread(options: CompactThreadOptions, log: Log, signal: AbortSignal): Promise<void> {
+async function runProcess(options: CompactProcessOptions, log: Log, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return;
-  const thread = new Worker(threadFile(), { workerData: options, execArgv: [] });
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  thread.on("message", (message: FromCompactThread) => {
+  const child = fork(processFile(), { serialization: "advanced", execArgv: [] });
+  const send = (message: ToCompactProcess) => child.connected && child.send(message, () => {}); // it may just end
+  let failure: PgFloError | undefined;
+  child.on("message", (message: FromCompactProcess) => {
     if (message.kind === "log") log[message.level](message.message, message.facts);
-    else reject(new PgFloError(message.code, message.description, { fix: message.fix }));
+    else failure = new PgFloError(message.code, message.description, { fix: message.fix });
   });
-  thread.on("error", (error) => reject(new PgFloError("INTERNAL", `compact, thread, ${error}`, { cause: error })));
-  thread.on("exit", () => resolve());
+  let overdue: NodeJS.Timeout | undefined;
   const onAbort = (): void => {
-    thread.postMessage("stop");
-    setTimeout(() => void thread.terminate(), STOP_TIMEOUT_MS).unref();
+    send({ kind: "stop" });
+    overdue = setTimeout(() => child.kill("SIGKILL"), STOP_TIMEOUT_MS);
   };
   signal.addEventListener("abort", onAbort, { once: true });
+  send({ kind: "work", options });
   try {
-    await promise;
+    const [code, ended] = await once(child, "exit");
+    if (failure) throw failure;
+    if (code !== 0 && !signal.aborted)
+      throw new PgFloError("INTERNAL", `compact, its process ended by ${ended ?? code}`);
+  } catch (error) {
+    throw error instanceof PgFloError
+      ? error
+      : new PgFloError("INTERNAL", `compact, process, ${error}`, { cause: error });
   } finally {
     signal.removeEventListener("abort", onAbort);
-    await thread.terminate();
+    clearTimeout(overdue);
   }
 }

@@ -190,7 +190,7 @@ test("a snapshot that is too old is let go; a table without a key keeps it, and 
     copy: "{ parallel: 1, file_size: 1MB, snapshot_max_age: 1s }",
   });
   // The worker stands still in the middle of `plain`, which comes first, until the snapshot is too old.
-  const env = { SOURCE_PASSWORD: database.config.password, PG_FLO_FAILPOINTS: "copy.after-range-commit:2=delay(1500)" };
+  const env = { SOURCE_PASSWORD: database.config.password, PG_FLO_FAILPOINTS: "copy.after-range-commit:2=delay(5000)" };
   await using worker = spawnCli(["replicate", "--until-caught-up", "--config", run.config], { env });
   await worker.saw(/failpoint copy.after-range-commit: delay/);
   assert.ok((await state(client, "plain")).done >= 1);

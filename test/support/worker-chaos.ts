@@ -240,7 +240,10 @@ async function takeAway(
   }
 }
 
+/** Null: nobody has it, or there is no stream yet. */
 async function readOwner(metadata: Client): Promise<number | null> {
+  const { rows: found } = await metadata.query("select to_regclass('_pg_flo.streams') is not null as there");
+  if (!found[0].there) return null;
   const { rows } = await metadata.query<{ pid: number }>(
     "select w.pid from _pg_flo.streams s join _pg_flo.workers w on w.worker_id = s.owner order by s.stream limit 1",
   );

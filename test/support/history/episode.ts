@@ -23,7 +23,7 @@ export async function episode(
   copied: CopiedTables,
 ): Promise<string> {
   const dice = random.next();
-  const way: Way = dice < 0.2 ? "calm" : dice < 0.55 ? "error" : dice < 0.93 ? "thread" : "process";
+  const way: Way = dice < 0.2 ? "calm" : dice < 0.6 ? "error" : "process";
   const failpoint = randomFailpoint(random, way);
   const settle = async () => {
     for (const application of applications) await application.settle();
@@ -51,7 +51,7 @@ export async function episode(
 function randomFailpoint(random: Random, way: Way): string {
   const name = random.pick(random.chance(0.8) ? often : reached);
   const code = random.pick(["", "(CONNECTION_LOST)", "(STORAGE_FULL)"]);
-  const action = way === "error" ? `error${code}` : way === "process" ? "kill" : "exit";
+  const action = way === "error" ? `error${code}` : "kill";
   return `${name}:${random.pick([1, 1, 2, 3, 5])}=${action}`;
 }
 

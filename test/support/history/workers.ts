@@ -1,17 +1,15 @@
 // Workers of a history, and how they end: by themselves, stopped, by an error at a failpoint, or killed there or at any
-// instruction, as a thread or as a process.
+// instruction, as a process: a thread that ends in one of DuckDB's queries takes its whole process with it.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
-import { Worker } from "node:worker_threads";
 import { PgFloError } from "../../../src/base/errors.ts";
 import { armFailpoints } from "../../../src/base/failpoints.ts";
 import { silentLog } from "../../../src/base/log.ts";
 import type { Config } from "../../../src/config/config.ts";
 import { runWorker } from "../../../src/worker/worker.ts";
-import type { ThreadData } from "./thread.ts";
 
-export type Way = "calm" | "error" | "thread" | "process";
+export type Way = "calm" | "error" | "process";
 
 export interface RunningWorker {
   /** Settles when it has ended, however: rejects with what no worker may end with. */
@@ -22,7 +20,6 @@ export interface RunningWorker {
 }
 
 export function startWorker(way: Way, config: Config, failpoint: string): RunningWorker {
-  if (way === "thread") return inThread(config, failpoint);
   if (way === "process") return inProcess(config, failpoint);
   return inside(config, way === "error" ? failpoint : undefined);
 }
@@ -71,22 +68,6 @@ function inside(config: Config, failpoint: string | undefined): RunningWorker {
       .finally(() => armFailpoints(undefined)),
     () => stop.abort(),
   );
-}
-
-function inThread(config: Config, failpoint: string): RunningWorker {
-  const thread = new Worker(new URL("./thread.ts", import.meta.url), {
-    workerData: { config } satisfies ThreadData,
-    env: { ...process.env, PG_FLO_FAILPOINTS: failpoint },
-    execArgv: [],
-  });
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  thread.once("exit", () => resolve());
-  thread.once("error", (error: Error & { readonly code?: string }) => {
-    if (armed.has(error.code ?? ""))
-      resolve(); // a copier's thread that ended at the failpoint, or a lease not run out
-    else reject(error);
-  });
-  return watch(promise, () => void thread.terminate());
 }
 
 function inProcess(config: Config, failpoint: string): RunningWorker {

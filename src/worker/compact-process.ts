@@ -1,7 +1,6 @@
-// The compacting thread: the tables that it is given, one after the other, over a connection of its own. It yields the
+// The compacting process: the tables that it is given, one after the other, over a connection of its own. It yields the
 // processor to whatever else wants it.
 import { setPriority } from "node:os";
-import { parentPort, workerData } from "node:worker_threads";
 import { PgFloError } from "../base/errors.ts";
 import { errorFacts, type Log, type LogFacts, type LogLevel } from "../base/log.ts";
 import { compactTable } from "../compact/compact-table.ts";
@@ -9,17 +8,13 @@ import { removeRetired } from "../compact/retired.ts";
 import { readTables } from "../metadata/tables.ts";
 import { applicationName, connect, endClient } from "../postgres/connect.ts";
 import { openStorage } from "../storage/open.ts";
-import type { CompactThreadOptions, FromCompactThread } from "./compact-messages.ts";
+import type { CompactProcessOptions, FromCompactProcess, ToCompactProcess } from "./compact-messages.ts";
 import { compactOptions } from "./compact-options.ts";
 
-/** Linux has it by thread; elsewhere it would slow the stream down. */
 const LOW_PRIORITY = 10;
 
-const port = parentPort!;
-const { config, tableIds } = workerData as CompactThreadOptions;
-
-function tell(message: FromCompactThread): void {
-  port.postMessage(message);
+function tell(message: FromCompactProcess): void {
+  if (process.connected) process.send!(message);
 }
 
 const logAt = (level: LogLevel) => (message: string, facts?: LogFacts) => {
@@ -33,7 +28,7 @@ const log: Log = {
   child: () => log,
 };
 
-async function compactAll(signal: AbortSignal): Promise<void> {
+async function compactAll({ config, tableIds }: CompactProcessOptions, signal: AbortSignal): Promise<void> {
   const storage = openStorage(config.storage);
   const db = await connect(config.metadata, { applicationName: applicationName(config.group, "compact") });
   try {
@@ -61,13 +56,23 @@ async function compactAll(signal: AbortSignal): Promise<void> {
   }
 }
 
-if (process.platform === "linux") setPriority(0, LOW_PRIORITY);
+setPriority(LOW_PRIORITY);
 const stop = new AbortController();
-port.on("message", () => stop.abort());
-try {
-  await compactAll(stop.signal);
-} catch (error) {
-  const known = error instanceof PgFloError ? error : new PgFloError("INTERNAL", `compact, ${error}`, { cause: error });
-  tell({ kind: "failed", code: known.code, description: known.description, fix: known.fix });
+process.on("message", (message: ToCompactProcess) => {
+  if (message.kind === "stop") stop.abort();
+  else void run(message.options);
+});
+process.once("disconnect", () => stop.abort());
+// A terminal's Ctrl-C goes to the worker too, which stops this process in order.
+process.on("SIGINT", () => {});
+
+async function run(options: CompactProcessOptions): Promise<void> {
+  try {
+    await compactAll(options, stop.signal);
+  } catch (error) {
+    const known =
+      error instanceof PgFloError ? error : new PgFloError("INTERNAL", `compact, ${error}`, { cause: error });
+    tell({ kind: "failed", code: known.code, description: known.description, fix: known.fix });
+  }
+  if (process.connected) process.disconnect(); // an open channel keeps the process alive
 }
-port.close(); // an open port keeps the thread alive
