@@ -15,14 +15,15 @@ import { claimStream, markStreamLost, readStreams, type Stream, type StreamFence
 import { readTables, type Table } from "../metadata/tables.ts";
 import { releaseWorker } from "../metadata/workers.ts";
 import { syncPublications } from "../postgres/publication.ts";
-import { dropSlot, readSlot, slotLostReason } from "../postgres/slot.ts";
+import { readSlot, slotLostReason } from "../postgres/slot.ts";
 import type { TablePlan } from "../verify/table-checksums.ts";
 import { discover } from "./discovery.ts";
 import { joinGroup, keepLeases } from "./membership.ts";
 import { notRepairable, type RepairRows, writeRepair } from "./repair.ts";
 import { type HeldSnapshot, snapshotOfNewSlot } from "./snapshot.ts";
 import { onSource, refuseStandby } from "./source-connection.ts";
-import { streamFenced, streamTaken } from "./stream-service.ts";
+import { streamFenced } from "./stream-service.ts";
+import { dropOwnSlot } from "./stream-slot.ts";
 import {
   type Reached,
   type TableReport,
@@ -32,6 +33,9 @@ import {
 } from "./table-verification.ts";
 import { openMoment, readMirror, repairSource } from "./verification.ts";
 import { noSigns } from "./worker-health.ts";
+
+/** Between two recoveries that did not last, and two looks at a stream that somebody else has. */
+const PAUSE_MS = 1000;
 
 export interface RecoveryOptions extends Pick<VerificationOptions, "config" | "db" | "storage" | "log" | "filesOf"> {}
 
@@ -47,29 +51,52 @@ export interface Recovery {
   readonly tablesAgain: number;
 }
 
-/** Recovers every stream of the group whose slot is lost. STREAM_TAKEN: a living worker owns one. */
+/** Recovers every stream of the group whose slot is lost. One that a living worker holds is waited for. */
 export async function recoverLostStreams(options: RecoveryOptions, signal: AbortSignal): Promise<Recovery[]> {
-  const { config, db, log } = options;
   const recoveries: Recovery[] = [];
-  for (const stream of await readStreams(db, config.group)) {
-    if (!(await isLost(config, stream))) continue;
-    const member = { workerId: await joinGroup(db, config.group, config.leaseMs, log), group: config.group };
-    const end = new AbortController();
-    try {
-      const lease = { ...member, leaseMs: config.leaseMs, log, health: noSigns() };
-      const inner = AbortSignal.any([signal, end.signal]);
-      const claim = await claimStream(db, { ...member, stream: stream.stream, leaseMs: config.leaseMs });
-      if (!claim.taken) throw streamTaken(stream, claim);
-      const leases = keepLeases(db, lease, () => ({}), inner).catch((error: unknown) => end.abort(error));
-      recoveries.push(await recoverStream(options, claim.stream, claim.fence, inner));
-      end.abort();
-      await leases;
-    } finally {
-      end.abort();
-      await releaseWorker(db, member.workerId);
-    }
+  for (const { stream } of await readStreams(options.db, options.config.group)) {
+    const recovery = await recoverIfLost(options, stream, signal);
+    if (recovery) recoveries.push(recovery);
   }
   return recoveries;
+}
+
+/** Null: it is not lost, or another worker recovered it. */
+async function recoverIfLost(options: RecoveryOptions, number: number, signal: AbortSignal): Promise<Recovery | null> {
+  const { config, db, log } = options;
+  for (let told = false; ; told = true) {
+    const stream = (await readStreams(db, config.group)).find((each) => each.stream === number);
+    if (!stream || !(await isLost(config, stream))) return null;
+    const recovery = await recoverAsMember(options, stream, signal);
+    if (recovery) return recovery;
+    if (!told) log.info("another worker has the stream, which may recover it; waiting", { stream: number });
+    await systemClock.sleep(PAUSE_MS, signal);
+  }
+}
+
+/** Null: another worker has the stream. */
+async function recoverAsMember(
+  options: RecoveryOptions,
+  { stream }: Stream,
+  signal: AbortSignal,
+): Promise<Recovery | null> {
+  const { config, db, log } = options;
+  const member = { workerId: await joinGroup(db, config.group, config.leaseMs, log), group: config.group };
+  const end = new AbortController();
+  try {
+    const lease = { ...member, leaseMs: config.leaseMs, log, health: noSigns() };
+    const inner = AbortSignal.any([signal, end.signal]);
+    const claim = await claimStream(db, { ...member, stream, leaseMs: config.leaseMs });
+    if (!claim.taken) return null;
+    const leases = keepLeases(db, lease, () => ({}), inner).catch((error: unknown) => end.abort(error));
+    const recovery = await recoverStream(options, claim.stream, claim.fence, inner);
+    end.abort();
+    await leases;
+    return recovery;
+  } finally {
+    end.abort();
+    await releaseWorker(db, member.workerId);
+  }
 }
 
 async function isLost(config: Config, { slotName, state, position }: Stream): Promise<boolean> {
@@ -89,10 +116,10 @@ async function recoverStream(
 ): Promise<Recovery> {
   const { config, db, storage, log } = options;
   if (!(await markStreamLost(db, fence))) throw streamFenced(fence);
-  await using snapshot = await newSlot(options, stream, signal);
+  await using snapshot = await newSlot(options, stream, fence, signal);
   const from = stream.position!;
   if (snapshot.lsn - 1n < from) {
-    await onSource(config, "drop the slot", (source) => dropSlot(source, stream.slotName));
+    await dropOwnSlot(config, db, stream.slotName, fence);
     const fact = `the files have what was committed up to ${formatLsn(from)}, the source is at ${formatLsn(snapshot.lsn)}`;
     throw new PgFloError("SOURCE_REWOUND", `stream ${stream.stream} of group ${config.group}, ${fact}`);
   }
@@ -117,9 +144,10 @@ async function recoverStream(
 async function newSlot(
   { config, db, log }: RecoveryOptions,
   { stream, slotName }: Stream,
+  fence: StreamFence,
   signal: AbortSignal,
 ): Promise<HeldSnapshot> {
-  await onSource(config, "drop a lost slot", async (source) => {
+  await onSource(config, "publish the tables", async (source) => {
     const { selection, catalog } = await discover(source, config);
     if (config.publication === undefined) {
       const own = new Set(
@@ -130,8 +158,8 @@ async function newSlot(
       const tables = selection.tables.filter(({ table }) => own.has(table.oid));
       await syncPublications(source, { group: config.group, stream, tables, serverVersion: catalog.serverVersion });
     }
-    await dropSlot(source, slotName);
   });
+  await dropOwnSlot(config, db, slotName, fence);
   failpoint("recovery.slot-dropped");
   log.info("creating a new replication slot, which waits for the transactions that run now", { slot: slotName });
   const snapshot = await snapshotOfNewSlot(config, { name: slotName, temporary: false }, signal);
@@ -222,9 +250,6 @@ function recoveryMessage({ from, to, rowsRead, rowsDeleted, tablesCompared, tabl
     `The history from ${formatLsn(from)} to ${formatLsn(to)} is not in the files`
   );
 }
-
-/** Between two recoveries that did not last. */
-const PAUSE_MS = 1000;
 
 /** Runs the work, and after SLOT_LOST recovers and runs it again. */
 export async function overLostSlots(

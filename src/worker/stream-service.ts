@@ -350,7 +350,7 @@ export function streamFenced({ group, stream }: StreamKey): PgFloError {
 }
 
 /** Says who owns the stream. */
-export function streamTaken({ group, stream }: StreamKey, claim: Extract<StreamClaim, { taken: false }>): PgFloError {
+function streamTaken({ group, stream }: StreamKey, claim: Extract<StreamClaim, { taken: false }>): PgFloError {
   const { host, pid, heartbeatAgeMs } = claim.owner;
   const age = heartbeatAgeMs === null ? "unknown" : `${Math.round(heartbeatAgeMs / 1000)} s ago`;
   return new PgFloError(

@@ -37,7 +37,7 @@ export async function createStreamSlot(
   fence: StreamFence,
   signal: AbortSignal,
 ): Promise<void> {
-  await dropUnfinished(config, db, slot, fence);
+  await dropOwnSlot(config, db, slot, fence);
   failpoint("slot.unfinished-dropped");
   log.info("creating the replication slot, which waits for the transactions that run now", { slot });
   const snapshot = await snapshotOfNewSlot(config, { name: slot, temporary: false }, signal);
@@ -57,12 +57,14 @@ export async function createStreamSlot(
 }
 
 /**
+ * Drops the slot of a stream that this worker holds, if there is one.
+ *
  * A worker that was replaced may wake up at any line. So the drop is done on a session that has the slot's turn, and the
  * lease is looked at after the turn was taken: whoever takes the stream later waits for the turn, or ends that session,
  * and with it the drop, before it creates a slot.
  */
-async function dropUnfinished(config: Config, db: Queryable, slot: string, fence: StreamFence): Promise<void> {
-  await onSource(config, "drop an unfinished slot", async (source) => {
+export async function dropOwnSlot(config: Config, db: Queryable, slot: string, fence: StreamFence): Promise<void> {
+  await onSource(config, "drop the slot before", async (source) => {
     if (!(await takeTurn(source, "slot", slot, TURN_WAIT_MS))) {
       await endTurn(source, "slot", slot);
       if (!(await takeTurn(source, "slot", slot, TURN_WAIT_MS))) {

@@ -85,6 +85,15 @@ test("replicate --resync goes on at a new slot, reads again only what differs, d
   await change(client, 3);
   assert.equal((await catchUp()).code, 0);
   assert.deepEqual(await differing(database, pipeline), []);
+  // Two at once: one recovers, the other waits for it.
+  await dropSlot(client);
+  await change(client, 4);
+  for (const { code, stderr } of await Promise.all([catchUp("--resync"), catchUp("--resync")])) {
+    assert.equal(code, 0, stderr);
+  }
+  const { rows: events } = await client.query("select from _pg_flo.events where code = 'SLOT_RECOVERED'");
+  assert.equal(events.length, 2);
+  assert.deepEqual(await differing(database, pipeline), []);
 });
 
 test("a worker whose slot is taken away while it runs goes on by itself where the config says so", async () => {
