@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { postgresVersions, startPostgres } from "../../test/support/postgres.ts";
+import { testedVersions } from "../../test/support/long-form.ts";
+import { startPostgres } from "../../test/support/postgres.ts";
 import { balanceInvariant, createShop, shopTables } from "./shop.ts";
 import { runWorkload } from "./workload.ts";
 
-for (const version of postgresVersions) {
+for (const version of testedVersions) {
   test(`the shop is filled and worked on under PostgreSQL ${version}, and the sum of balances stays`, async () => {
     await using server = await startPostgres({ version });
     const config = server.config();

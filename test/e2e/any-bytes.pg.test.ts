@@ -3,16 +3,17 @@
 // bytes beside it.
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { testedVersions } from "../support/long-form.ts";
 import { fileRows } from "../support/mirrored-rows.ts";
 import type { Value } from "../support/parquet-readers.ts";
-import { postgresVersions, startPostgres, type TestServer } from "../support/postgres.ts";
+import { startPostgres, type TestServer } from "../support/postgres.ts";
 import { makeRun } from "../support/replication-run.ts";
 
 type Row = Record<string, Value>;
 const modes = { binary: "", text: ", acl aclitem[]" };
 
 describe("bytes that are no UTF-8", { concurrency: 2 }, () => {
-  for (const version of postgresVersions) {
+  for (const version of testedVersions) {
     test(`ranges, hstore, text search and lists of them keep their bytes in SQL_ASCII, on PostgreSQL ${version}`, async () => {
       await using server = await startPostgres({ version });
       for (const [group, column] of Object.entries(modes)) await composed(server, group, column);

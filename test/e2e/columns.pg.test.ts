@@ -2,14 +2,15 @@
 // version of the server, through copy and stream.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { testedVersions } from "../support/long-form.ts";
 import { makePipeline, replicate } from "../support/pipeline.ts";
-import { postgresVersions, startPostgres } from "../support/postgres.ts";
+import { startPostgres } from "../support/postgres.ts";
 
 interface Checked {
   readonly findings: readonly { readonly code: string; readonly message: string }[];
 }
 
-for (const version of postgresVersions) {
+for (const version of testedVersions) {
   test(`generated, identity and dropped columns, and an identity by index, on PostgreSQL ${version}`, async () => {
     await using server = await startPostgres({ version });
     await using database = await server.createDatabase();

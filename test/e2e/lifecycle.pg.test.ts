@@ -2,10 +2,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { StatusDocument } from "../../src/cli/status-document.ts";
+import { testedVersions } from "../support/long-form.ts";
 import { makePipeline, replicate } from "../support/pipeline.ts";
-import { postgresVersions, startPostgres } from "../support/postgres.ts";
+import { startPostgres } from "../support/postgres.ts";
 
-for (const version of postgresVersions.filter((each) => each < 18)) {
+for (const version of testedVersions.filter((each) => each < 18)) {
   test(`PostgreSQL ${version}: check, init, replicate, status, query and drop`, async () => {
     await using server = await startPostgres({ version });
     await using database = await server.createDatabase();

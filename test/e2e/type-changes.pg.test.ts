@@ -2,8 +2,9 @@
 // is done twice, by a stream in binary and by one in text, to which an array without a binary form forces it.
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { testedVersions } from "../support/long-form.ts";
 import { assertEqualToSource, type TableName } from "../support/mirror-sql.ts";
-import { type PostgresVersion, postgresVersions, startPostgres, type TestDatabase } from "../support/postgres.ts";
+import { type PostgresVersion, startPostgres, type TestDatabase } from "../support/postgres.ts";
 import { makeRun, until } from "../support/replication-run.ts";
 
 const large = (id: string): string => `(select string_agg(md5((${id})::text || n), '') from generate_series(1, 200) n)`;
@@ -121,7 +122,7 @@ function tablesOf(version: PostgresVersion): TableName[] {
 }
 
 describe("types that change in mid-stream, in binary and in text", { concurrency: 2 }, () => {
-  for (const version of postgresVersions) {
+  for (const version of testedVersions) {
     test(`on PostgreSQL ${version}`, async () => {
       await using server = await startPostgres({ version });
       await using binary = await server.createDatabase();

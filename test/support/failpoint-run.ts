@@ -1,7 +1,5 @@
 // A pipeline that is killed at failpoints: the command line with one armed, and what is wanted of its end.
 import assert from "node:assert/strict";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import type { ConnectionConfig } from "../../src/base/connection-config.ts";
 import type { Failpoint } from "../../src/base/failpoints.ts";
 import { silentLog } from "../../src/base/log.ts";
@@ -33,8 +31,6 @@ const TIMEOUT_MS = 60_000;
 /** A test ends these itself, at its own time. */
 const ARMED_TIMEOUT_MS = 600_000;
 const RESTART_TIMEOUT_MS = 30_000;
-/** Processes and threads of one kind by the dozen: compiled once. This process's threads, a copier's, read it too. */
-process.env.NODE_COMPILE_CACHE ??= join(tmpdir(), "pg-flo-test-compile-cache");
 
 export async function makeFailpointRun(options: RunOptions): Promise<FailpointRun> {
   const run = await makeRun(options);
