@@ -343,8 +343,9 @@ test("a worker that is silent for longer than a lease is cleaned away, and can c
   const { metadata, pool, group, workerId, fence, table } = await makeStream();
   await using _ = metadata;
   await pool.query("update _pg_flo.workers set heartbeat_at = now() - interval '1 hour'");
-  assert.deepEqual(await cleanExpiredWorkers(pool, group, testLeaseMs), [workerId]);
-  assert.deepEqual(await cleanExpiredWorkers(pool, group, testLeaseMs), []);
+  const cleaned = await cleanExpiredWorkers(pool, group, testLeaseMs);
+  assert.deepEqual([cleaned.workerIds, cleaned.streams.map(({ stream }) => stream)], [[workerId], [1]]);
+  assert.deepEqual((await cleanExpiredWorkers(pool, group, testLeaseMs)).workerIds, []);
   assert.equal((await claimStream(pool, { group, stream: 1, workerId, leaseMs: testLeaseMs })).taken, false);
   assert.deepEqual(await commitBatch(pool, makeBatch(fence, table, 1n, 150)), { result: "fenced" });
 });

@@ -74,11 +74,21 @@ export async function releaseWorker(db: Queryable, workerId: string): Promise<vo
   await transaction(db, (transaction) => removeWorkers(transaction, [workerId]));
 }
 
+export interface FreedStream {
+  readonly stream: number;
+  readonly slotName: string;
+}
+
+export interface ExpiredWorkers {
+  readonly workerIds: readonly string[];
+  readonly streams: readonly FreedStream[];
+}
+
 /**
  * Removes workers whose last heartbeat is older than a lease, and gives back what they held. Any worker does it for
- * its group. Returns the ids of the removed ones.
+ * its group. Gives the ids of the removed ones, and the streams that they had.
  */
-export async function cleanExpiredWorkers(db: Queryable, group: string, leaseMs: number): Promise<string[]> {
+export async function cleanExpiredWorkers(db: Queryable, group: string, leaseMs: number): Promise<ExpiredWorkers> {
   return transaction(db, async (transaction) => {
     const expired = await rows<{ worker_id: string }>(
       transaction,
@@ -88,17 +98,17 @@ export async function cleanExpiredWorkers(db: Queryable, group: string, leaseMs:
       [group, leaseMs],
     );
     const ids = expired.map((worker) => worker.worker_id);
-    await removeWorkers(transaction, ids);
-    return ids;
+    return { workerIds: ids, streams: await removeWorkers(transaction, ids) };
   });
 }
 
-async function removeWorkers(db: Queryable, ids: readonly string[]): Promise<void> {
-  if (ids.length === 0) return;
+async function removeWorkers(db: Queryable, ids: readonly string[]): Promise<FreedStream[]> {
+  if (ids.length === 0) return [];
   await rows(db, "delete from _pg_flo.workers where worker_id = any($1::uuid[])", [ids]);
-  await rows(
+  const streams = await rows<FreedStream>(
     db,
-    `update _pg_flo.streams set owner = null, lease_until = null, updated_at = now() where owner = any($1::uuid[])`,
+    `update _pg_flo.streams set owner = null, lease_until = null, updated_at = now() where owner = any($1::uuid[])
+     returning stream, slot_name as "slotName"`,
     [ids],
   );
   await rows(
@@ -107,6 +117,7 @@ async function removeWorkers(db: Queryable, ids: readonly string[]): Promise<voi
      where owner = any($1::uuid[]) and state = 'running'`,
     [ids],
   );
+  return streams;
 }
 
 /** The workers of a group, the oldest first. */

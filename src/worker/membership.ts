@@ -6,9 +6,11 @@ import { failpoint } from "../base/failpoints.ts";
 import type { Log } from "../base/log.ts";
 import { errorFacts } from "../base/log.ts";
 import { processLives } from "../base/process-lives.ts";
+import { addEvent } from "../metadata/events.ts";
 import type { Queryable } from "../metadata/queryable.ts";
 import {
   cleanExpiredWorkers,
+  type FreedStream,
   heartbeat,
   readWorkers,
   registerWorker,
@@ -25,7 +27,7 @@ const HEARTBEATS_PER_LEASE = 12;
  * not wait for their leases; the epoch fences them out if they should live after all.
  */
 export async function joinGroup(db: Queryable, group: string, leaseMs: number, log: Log): Promise<string> {
-  await cleanExpiredWorkers(db, group, leaseMs);
+  await cleanExpired(db, group, leaseMs, log);
   for (const worker of await readWorkers(db, group)) {
     if (!diedHere(worker)) continue;
     log.info("cleaned up after a worker that died on this host", { pid: worker.pid });
@@ -43,6 +45,22 @@ function diedHere(worker: WorkerInfo): boolean {
 
 export function heartbeatMs(leaseMs: number): number {
   return Math.max(100, leaseMs / HEARTBEATS_PER_LEASE);
+}
+
+async function cleanExpired(db: Queryable, group: string, leaseMs: number, log: Log): Promise<void> {
+  const { workerIds, streams } = await cleanExpiredWorkers(db, group, leaseMs);
+  if (workerIds.length > 0) log.info("cleaned up after workers whose leases ran out", { workers: workerIds.length });
+  for (const stream of streams) await tellTakeover({ db, group, log }, stream);
+}
+
+/** Whoever sees it first: who cleans up after the worker, or who takes the stream. */
+export async function tellTakeover(
+  { db, group, log }: { readonly db: Queryable; readonly group: string; readonly log: Log },
+  { stream, slotName }: FreedStream,
+): Promise<void> {
+  const message = `stream ${stream}: its worker's lease ran out, another worker takes it over`;
+  log.info(message);
+  await addEvent(db, group, { severity: "warning", code: "TAKEOVER", subject: slotName, message });
 }
 
 /** Renews the leases until the signal, and clears away workers that do not any more. A heartbeat that fails is repeated; one that says "you are dead" ends it. */
@@ -67,8 +85,7 @@ export async function keepLeases(
         throw new PgFloError("LEASE_LOST", `worker ${worker.workerId}, lease, another worker took it for dead`);
       worker.health.heartbeatAt = performance.now();
       failpoint("lease.renewed");
-      const gone = await cleanExpiredWorkers(db, worker.group, worker.leaseMs);
-      if (gone.length > 0) worker.log.info("cleaned up after workers whose leases ran out", { workers: gone.length });
+      await cleanExpired(db, worker.group, worker.leaseMs, worker.log);
     } catch (error) {
       if (!(error instanceof PgFloError) || error.action !== "retry" || error.code === "LEASE_LOST") throw error;
       worker.log.warn("heartbeat failed", errorFacts(error));

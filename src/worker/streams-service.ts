@@ -6,7 +6,6 @@ import { failpoint } from "../base/failpoints.ts";
 import { errorFacts, type Log } from "../base/log.ts";
 import type { Wakeup } from "../base/wakeup.ts";
 import type { Config } from "../config/config.ts";
-import { addEvent } from "../metadata/events.ts";
 import type { Queryable } from "../metadata/queryable.ts";
 import { type ClaimSurvey, surveyClaims } from "../metadata/stream-claims.ts";
 import { claimStream, releaseStream, type Stream, type StreamFence } from "../metadata/streams.ts";
@@ -16,6 +15,7 @@ import type { StreamProgress } from "../stream/stream-state.ts";
 import { CutService } from "./cut-service.ts";
 import type { Definitions } from "./definitions.ts";
 import type { HeldSnapshots } from "./held-snapshots.ts";
+import { tellTakeover } from "./membership.ts";
 import { settleAll } from "./settle.ts";
 import { onSource } from "./source-connection.ts";
 import { balance } from "./stream-balance.ts";
@@ -105,18 +105,12 @@ export class StreamsService {
       const claim = await claimStream(db, { group: config.group, stream, workerId, leaseMs: config.leaseMs });
       if (!claim.taken) continue;
       failpoint("stream.claimed");
-      if (before !== null && before !== workerId) await this.#tellTakeover(claim.stream);
+      if (before !== null && before !== workerId) await tellTakeover({ db, group: config.group, log }, claim.stream);
       this.#start(claim.stream, claim.fence, signal);
     }
     const standsBy = this.#running.size === 0;
     if (standsBy && !this.#standingBy) log.info("standing by: every stream has a worker");
     this.#standingBy = standsBy;
-  }
-
-  async #tellTakeover({ group, slotName, stream }: Stream): Promise<void> {
-    const message = `stream ${stream}: its worker's lease ran out, another worker took it over`;
-    this.#options.log.info(message);
-    await addEvent(this.#options.db, group, { severity: "warning", code: "TAKEOVER", subject: slotName, message });
   }
 
   #start(stream: Stream, fence: StreamFence, signal: AbortSignal): void {

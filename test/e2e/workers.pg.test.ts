@@ -20,6 +20,11 @@ const owner = async ({ client }: TestDatabase): Promise<number | null> => {
   return rows[0]?.pid ?? null;
 };
 
+const count = async ({ client }: TestDatabase, sql: string): Promise<number> => {
+  const { rows } = await client.query(`select count(*)::int as count from ${sql}`);
+  return rows[0].count;
+};
+
 const owned = (database: TestDatabase, worker: CliProcess) => async () => (await owner(database)) === worker.pid;
 
 async function stop(worker: CliProcess): Promise<void> {
@@ -47,15 +52,11 @@ test("a second worker stands by, and goes on with the stream when the first is s
   await client.query("update t set x = 'third', id = -id where id = 2");
   await until("the third streams", owned(database, third));
   await third.saw(/lease ran out/);
+  await until("the event", async () => (await count(database, "_pg_flo.events where code = 'TAKEOVER'")) === 1);
   await stop(third);
   await run.catchUp();
   await assertEqualToSource({ source: client, root: run.root }, [{ name: "t" }]);
 });
-
-const count = async ({ client }: TestDatabase, sql: string): Promise<number> => {
-  const { rows } = await client.query(`select count(*)::int as count from ${sql}`);
-  return rows[0].count;
-};
 
 const ended = ({ client }: TestDatabase) =>
   client

@@ -28,7 +28,7 @@ export interface CliProcess extends AsyncDisposable {
   readonly running: boolean;
   kill(signal?: NodeJS.Signals): void;
   readonly ended: Promise<CliResult>;
-  /** Resolves when stdout and stderr together match; rejects when the process ends before. */
+  /** Resolves when stdout and stderr together match; rejects when the process ends before, or after two minutes. */
   saw(pattern: RegExp): Promise<void>;
 }
 
@@ -37,6 +37,7 @@ process.env.NODE_COMPILE_CACHE ??= fileURLToPath(new URL("../../node_modules/.ca
 
 const binary = fileURLToPath(new URL("../../bin/pg-flo.js", import.meta.url));
 const defaultTimeoutMs = 120_000;
+const SEEN_WITHIN_MS = 120_000;
 
 /** Runs to the end. */
 export async function runCli(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
@@ -92,19 +93,22 @@ function waitForOutput(child: CliProcess["child"], output: () => string, pattern
       done();
       resolve();
     };
-    const fail = () => {
+    const fail = (what: string) => {
       done();
       if (pattern.test(output())) resolve();
-      else reject(new Error(`the process ended before it wrote ${pattern}:\n${output()}`));
+      else reject(new Error(`the process ${what} it wrote ${pattern}:\n${output()}`));
     };
+    const closed = () => fail("ended before");
+    const late = setTimeout(() => fail(`ran for ${SEEN_WITHIN_MS} ms before`), SEEN_WITHIN_MS);
     const done = () => {
+      clearTimeout(late);
       child.stdout.off("data", look);
       child.stderr.off("data", look);
-      child.off("close", fail);
+      child.off("close", closed);
     };
     child.stdout.on("data", look);
     child.stderr.on("data", look);
-    child.on("close", fail);
+    child.on("close", closed);
     look();
   });
 }
