@@ -10,7 +10,7 @@ import { makeRun, type ReplicationRun } from "../support/replication-run.ts";
 
 const LARGE_BYTES = 200e6;
 const valueBytesOf = (type: string) => (isLongForm || type === "bytea" ? LARGE_BYTES : LARGE_BYTES / 5);
-const TEN_VALUES_BYTES = isLongForm ? 64e6 : 16e6;
+const TEN_VALUES_BYTES = isLongForm ? 64e6 : 32e6;
 /** Of the process without large values, with room. */
 const BASE_BYTES = 200e6;
 /** So many values may be in memory at a time. */
