@@ -133,6 +133,7 @@ async function runThread(
     await promise;
   } catch (error) {
     await thread.terminate();
+    await handling.catch(() => {}); // what is being stored: its owner knows these ranges only until this ends
     throw error;
   } finally {
     signal.removeEventListener("abort", onAbort);
