@@ -6,24 +6,26 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Client } from "pg";
 import { type Failpoint, failpoints } from "../../src/base/failpoints.ts";
 import { columnAdded } from "../support/failpoint-columns.ts";
-import { overBudget, resync, retried } from "../support/failpoint-plays.ts";
+import {
+  dropped,
+  droppedByForce,
+  folded,
+  merged,
+  overBudget,
+  recovered,
+  resync,
+  retried,
+  type Scene,
+  tampered,
+} from "../support/failpoint-plays.ts";
 import { type FailpointRun, makeFailpointRun } from "../support/failpoint-run.ts";
-import { SCHEMA, write } from "../support/killed-tables.ts";
+import { SCHEMA, write as writeStep } from "../support/killed-tables.ts";
 import { sampleOf } from "../support/long-form.ts";
 import { assertEqualToSource } from "../support/mirror-sql.ts";
 import { startPostgres, type TestDatabase, type TestServer } from "../support/postgres.ts";
 import { seededRandom } from "../support/replication-run.ts";
-
-interface Scene {
-  readonly database: TestDatabase;
-  readonly client: Client;
-  readonly run: FailpointRun;
-  readonly name: Failpoint;
-  readonly nth: number;
-}
 
 /** Brings a worker to the failpoint; afterwards it is started again, unless it gives "compared". */
 type Play = (scene: Scene) => Promise<unknown>;
@@ -41,31 +43,31 @@ interface Part {
 }
 
 const TABLES = ["t", "wide", "plain", "parted", "audit"];
-let step = 1;
 /** Each batch has files of its own, which the comparison reads. */
 const WRITES_MOST = 8;
 
-async function writeWhile(client: Client, work: Promise<void>): Promise<void> {
+async function writeWhile({ write }: Scene, work: Promise<void>): Promise<void> {
   let ended = false;
   const watched = work.finally(() => {
     ended = true;
   });
   const writing = (async () => {
-    for (let count = 0; !ended && count < WRITES_MOST; count++, await sleep(40)) await write(client, step++);
+    for (let count = 0; !ended && count < WRITES_MOST; count++, await sleep(40)) await write();
   })();
   await Promise.all([watched, writing]);
 }
 
-const atOnce: Play = ({ run, client, name, nth }) => writeWhile(client, run.killedAt(name, { nth }));
+const atOnce: Play = (scene) => writeWhile(scene, scene.run.killedAt(scene.name, { nth: scene.nth }));
 
-const afterChanges: Play = async ({ run, client, name, nth }) => {
-  for (let k = 0; k < 3; k++) await write(client, step++);
+const afterChanges: Play = async ({ run, name, nth, write }) => {
+  for (let k = 0; k < 3; k++) await write();
   await run.killedAt(name, { nth });
 };
 
 const idle: Play = ({ run, name, nth }) => run.killedAt(name, { nth });
 
-const withNewTable: Play = async ({ run, client, name, nth }) => {
+const withNewTable: Play = async (scene) => {
+  const { run, client, name, nth } = scene;
   await client.query(`drop table if exists newcomer; create table newcomer (id int primary key, x text);
     insert into newcomer select n, 'before' from generate_series(1, 100) n`);
   const changing = async () => {
@@ -75,7 +77,7 @@ const withNewTable: Play = async ({ run, client, name, nth }) => {
       );
     }
   };
-  await writeWhile(client, run.killedAt(name, { nth, during: changing }));
+  await writeWhile(scene, run.killedAt(name, { nth, during: changing }));
 };
 
 const afterDeath: Play = async ({ run, client, name }) => {
@@ -87,16 +89,16 @@ const afterDeath: Play = async ({ run, client, name }) => {
   await run.killedAt(name);
 };
 
-const slotLost: Play = async ({ run, client, name }) => {
+const slotLost: Play = async ({ run, client, name, write }) => {
   await run.restart();
   await client.query("select pg_drop_replication_slot(slot_name) from _pg_flo.streams");
-  await write(client, step++);
+  await write();
   await run.killedAt(name);
   await assert.rejects(run.restart(), { code: "SLOT_LOST" });
   assert.equal((await run.run(["drop", "--yes", "--files"])).code, 0);
 };
 
-const definitionChanged: Play = async ({ run, client, name }) => {
+const definitionChanged: Play = async ({ run, client, name, write }) => {
   await run.killedAt(name, {
     args: ["replicate"],
     during: async (worker) => {
@@ -107,14 +109,14 @@ const definitionChanged: Play = async ({ run, client, name }) => {
       await client.query(
         `alter table plain alter n type ${rows[0].narrow ? "bigint" : "int"}; insert into plain values (-1)`,
       );
-      await write(client, step++);
+      await write();
     },
   });
 };
 
-const definitionChangedBefore: Play = async ({ run, client, name }) => {
+const definitionChangedBefore: Play = async ({ run, client, name, write }) => {
   await client.query("alter table wide alter c type timestamptz using c + interval '1 s'");
-  await write(client, step++);
+  await write();
   await run.killedAt(name);
 };
 
@@ -151,84 +153,14 @@ const resumed: Play = async ({ run, client, name }) => {
 const LARGE_ROW = 300;
 
 /** Twice stream.memory and what is received at once, nearly all of it in one row's changes. */
-const large: Play = async ({ run, client, name, nth }) => {
+const large: Play = async ({ run, client, name, nth, nextStep }) => {
+  const step = nextStep();
   await client.query(`begin; update t set large = repeat('${step % 10}', 600000) where id = ${LARGE_ROW};
     ${Array.from({ length: 60 }, (_, k) => `update t set n = n + 1, large = overlay(large placing '${k}' from 1) where id = ${LARGE_ROW};`).join("")}
-    update t set id = 1000000 + id where id = ${(step++ % 250) + 30}; commit`);
+    update t set id = 1000000 + id where id = ${(step % 250) + 30}; commit`);
   await run.killedAt(name, { nth });
   await run.restart();
   assert.deepEqual(await readdir(join(run.folder, "spill")), []);
-};
-
-/** An empty folder may be left of a process that was killed between its last file and the folder. */
-async function assertNoFiles(run: FailpointRun): Promise<void> {
-  const entries = await readdir(run.root, { recursive: true, withFileTypes: true });
-  assert.deepEqual(
-    entries.filter((entry) => !entry.isDirectory()).map(({ name }) => name),
-    [],
-  );
-}
-
-const dropped: Play = async ({ run, name, nth, database }) => {
-  await write(database.client, step++);
-  await run.killedAt(name, { nth, args: ["drop", "--yes", "--files"] });
-  assert.equal((await run.run(["drop", "--yes", "--files"])).code, 0);
-  await assertNoFiles(run);
-};
-
-/** Several batches, whose files are merged; what a killed process held is taken over at once. */
-const merged: Play = async ({ run, client, name }) => {
-  for (let batches = 0; batches < 3; batches++) {
-    await write(client, step++);
-    await run.restart();
-  }
-  await run.killedAt(name, { args: ["compact"] });
-  assert.equal((await run.run(["compact"])).code, 0);
-};
-
-/** All changes so far are older than the history. */
-const folded: Play = async ({ run, client, name }) => {
-  await write(client, step++);
-  await run.restart();
-  await client.query("update _pg_flo.files set created_at = created_at - interval '1 day'");
-  await run.configure({ more: ["history: 1h", "compact: { grace: 0s }"] });
-  await run.killedAt(name, { args: ["compact"] });
-  assert.equal((await run.run(["compact"])).code, 0);
-  await run.configure({ more: [] });
-};
-
-const droppedByForce: Play = async ({ run, name, database }) => {
-  await write(database.client, step++);
-  await run.killedAt(name, { args: ["drop", "--yes", "--files", "--force"] });
-  assert.equal((await run.run(["drop", "--yes", "--files", "--force"])).code, 0);
-  await assertNoFiles(run);
-};
-
-/** Changes that the manifest lost are found and read again while a worker follows. */
-const tampered: Play = async ({ run, client, name }) => {
-  for (let k = 0; k < 3; k++) await write(client, step++);
-  await run.restart();
-  await client.query(`delete from _pg_flo.files where file_id = (
-    select max(file_id) from _pg_flo.files where table_name = 't' and kind = 'stream')`);
-  await using worker = run.start();
-  await run.killedAt(name, { args: ["verify", "--repair"] });
-  for (const args of [["verify", "--repair"], ["verify"]]) {
-    const verified = await run.run(args);
-    assert.equal(verified.code, 0, `${verified.stderr}${verified.stdout}`);
-  }
-  assert.ok(worker.running);
-};
-
-/** Changes, deletes and a change of the key happen while there is no slot. */
-const recovered: Play = async ({ run, client, name }) => {
-  await run.restart();
-  await client.query("select pg_drop_replication_slot(slot_name) from _pg_flo.streams");
-  for (let k = 0; k < 3; k++) await write(client, step++);
-  const args = ["replicate", "--resync", "--until-caught-up"];
-  await run.killedAt(name, { args });
-  await write(client, step++);
-  const again = await run.run(args);
-  assert.equal(again.code, 0, again.stderr);
 };
 
 const fresh = (nth = 1): Part => ({ stage: "fresh", play: atOnce, nth });
@@ -299,9 +231,9 @@ const parts: Readonly<Record<Failpoint, Part>> = {
     play: (scene) => scene.run.restart().then(() => inexact(scene)),
     schemas: "{ public: { t: {}, wide: { on_inexact: error }, plain: {}, parted: {}, audit: {} } }",
   },
-  "definition.storing": { stage: "stream", play: (scene) => columnAdded(scene, step++) },
+  "definition.storing": { stage: "stream", play: (scene) => columnAdded(scene, scene.nextStep()) },
   "definition.refused": { stage: "stream", play: definitionChanged },
-  "definition.stored": { stage: "stream", play: (scene) => columnAdded(scene, step++) },
+  "definition.stored": { stage: "stream", play: (scene) => columnAdded(scene, scene.nextStep()) },
   "stream.position-moved": { stage: "stream", play: idle },
   "consolidate.done": streamed(2),
   "batch.encoded": streamed(2),
@@ -359,7 +291,13 @@ async function compare(database: TestDatabase, run: FailpointRun, tables: readon
   );
 }
 
-async function openStage(stage: Stage, schemas?: string): Promise<{ database: TestDatabase; run: FailpointRun }> {
+interface OpenStage {
+  readonly database: TestDatabase;
+  readonly run: FailpointRun;
+  readonly nextStep: () => number;
+}
+
+async function openStage(stage: Stage, schemas?: string): Promise<OpenStage> {
   const database = await server.createDatabase();
   await database.client.query(SCHEMA);
   const run = await makeFailpointRun({
@@ -369,14 +307,17 @@ async function openStage(stage: Stage, schemas?: string): Promise<{ database: Te
     ...(schemas !== undefined && { schemas }),
   });
   await mkdir(join(run.folder, "spill"));
-  return { database, run };
+  let step = 1;
+  return { database, run, nextStep: () => step++ };
 }
 
-async function playOn(stage: { database: TestDatabase; run: FailpointRun }, name: Failpoint): Promise<void> {
-  const { database, run } = stage;
+async function playOn(stage: OpenStage, name: Failpoint): Promise<void> {
+  const { database, run, nextStep } = stage;
+  const { client } = database;
   const { play, nth = 1 } = parts[name];
-  if ((await play({ ...stage, client: database.client, name, nth })) === "compared") return;
-  if (parts[name].play !== idle) await write(database.client, step++);
+  const write = () => writeStep(client, nextStep());
+  if ((await play({ ...stage, client, name, nth, write })) === "compared") return;
+  if (parts[name].play !== idle) await write();
   await run.restart();
   await compare(database, run);
 }

@@ -189,10 +189,10 @@ test("a snapshot that is too old is let go; a table without a key keeps it, and 
     source: database.config,
     copy: "{ parallel: 1, file_size: 1MB, snapshot_max_age: 1s }",
   });
-  // The worker stands still in the middle of `plain`, which comes first, until the snapshot is too old.
-  const env = { SOURCE_PASSWORD: database.config.password, PG_FLO_FAILPOINTS: "copy.after-range-commit:2=delay(5000)" };
+  // The copier stands still in the middle of `plain`, which comes first, until the snapshot is too old.
+  const env = { SOURCE_PASSWORD: database.config.password, PG_FLO_FAILPOINTS: "copy.range-read:3=delay(5000)" };
   await using worker = spawnCli(["replicate", "--until-caught-up", "--config", run.config], { env });
-  await worker.saw(/failpoint copy.after-range-commit: delay/);
+  await worker.saw(/failpoint copy.range-read: delay/);
   assert.ok((await state(client, "plain")).done >= 1);
   await client.query("update doc set n = n + 1, note = note || '!' where id > 500; insert into plain values (-1)");
   assert.equal((await worker.ended).code, 0, worker.stderr);
