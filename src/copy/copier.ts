@@ -17,8 +17,8 @@ export interface CopierEvents {
 }
 
 /**
- * Threads that are started ahead of their work: one takes a quarter of a second to load its code, which is long beside
- * the copy of a small table. They cost nothing while they wait for their options.
+ * Threads that are started ahead of their work, while the worker still prepares: one takes a quarter of a second to load
+ * its code, which is long beside the copy of a small table.
  */
 export class CopierThreads implements AsyncDisposable {
   readonly #waiting: Worker[] = [];
@@ -33,8 +33,13 @@ export class CopierThreads implements AsyncDisposable {
     return this.#waiting.shift() ?? start();
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  /** Ends those that wait. */
+  async drop(): Promise<void> {
     for (const thread of this.#waiting.splice(0)) await thread.terminate();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.drop();
   }
 }
 

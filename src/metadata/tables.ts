@@ -116,6 +116,19 @@ export async function readTables(db: Queryable, group: string): Promise<Table[]>
   return found.map(toTable);
 }
 
+/** Whether tables of the group are not copied yet, or the group is not there yet. Works before there is a schema. */
+export async function copyIsAhead(db: Queryable, group: string): Promise<boolean> {
+  const schema = await row<{ there: boolean }>(db, "select to_regclass('_pg_flo.tables') is not null as there");
+  if (!schema!.there) return true;
+  const copy = await row<{ ahead: boolean }>(
+    db,
+    `select count(*) = 0 or bool_or(state = 'copying' or (state = 'pending' and mode <> 'stream-only')) as ahead
+     from _pg_flo.tables where group_name = $1`,
+    [group],
+  );
+  return copy!.ahead;
+}
+
 /** What waits for a cut: the owner of the stream takes it with `takeCut` (or `activateStream`). */
 export async function tablesWaitingForCut(db: Queryable, group: string, stream: number | null): Promise<Table[]> {
   const found = await rows<TableRow>(

@@ -9,7 +9,7 @@ import { formatLsn } from "../base/lsn.ts";
 import { runService } from "../base/service.ts";
 import type { Wakeup } from "../base/wakeup.ts";
 import type { Config, TableConfig } from "../config/config.ts";
-import { CopierThreads, runCopiers } from "../copy/copier.ts";
+import { type CopierThreads, runCopiers } from "../copy/copier.ts";
 import type { CopyJob, CopyJobResult } from "../copy/copier-messages.ts";
 import { storeProgress } from "../metadata/capacity.ts";
 import type { Queryable } from "../metadata/queryable.ts";
@@ -43,6 +43,7 @@ export interface CopyServiceOptions {
   readonly snapshots: HeldSnapshots;
   readonly work: Wakeup;
   readonly figures: CopyFigures;
+  readonly copiers: CopierThreads;
   /** Whether no further range may be copied now. */
   readonly waits: () => boolean;
   readonly log: Log;
@@ -90,8 +91,6 @@ export class CopyService {
 
   async #copy(signal: AbortSignal): Promise<void> {
     const { config, db, definitions, snapshots, workerId, work } = this.#options;
-    await using threads = new CopierThreads();
-    if (await this.#expectsWork()) threads.prepare(definitions.config.copy.parallel);
     await releaseRanges(db, workerId);
     await snapshots.check();
     for (;;) {
@@ -100,22 +99,16 @@ export class CopyService {
       await this.#look();
       const open = await countOpenRanges(db, config.group, snapshots.lsns, definitions.config.copy.parallel);
       const claims = this.#claims;
-      if (open > 0 && !this.#options.waits()) await this.#runCopiers(open, threads, signal);
+      if (open > 0 && !this.#options.waits()) await this.#runCopiers(open, signal);
       // Others were quicker, or this worker is taken for dead and gets none: threads are not started again at once.
       if (claims === this.#claims) await work.wait(POLL_MS, signal, seen);
     }
   }
 
-  /** Whether there will be ranges as soon as there is a snapshot for them. */
-  async #expectsWork(): Promise<boolean> {
-    const { config, db } = this.#options;
-    const tables = await readTables(db, config.group);
-    return tables.some(({ mode, state }) => state === "copying" || (state === "pending" && mode !== "stream-only"));
-  }
-
   async #look(): Promise<void> {
-    const { definitions, figures, snapshots } = this.#options;
+    const { copiers, definitions, figures, snapshots } = this.#options;
     const { needs } = await snapshots.refresh();
+    if (needs.length === 0) await copiers.drop();
     figures.parallel = definitions.config.copy.parallel;
     this.#lookedAtMs = systemClock.now();
     figures.rangesTotal = figures.rangesDone + needs.reduce((sum, need) => sum + need.rangesLeft, 0);
@@ -131,7 +124,7 @@ export class CopyService {
     }
   }
 
-  async #runCopiers(connectionCount: number, threads: CopierThreads, signal: AbortSignal): Promise<void> {
+  async #runCopiers(connectionCount: number, signal: AbortSignal): Promise<void> {
     const { config, db, definitions, log, figures, work } = this.#options;
     const claimed = this.#claimed;
     const persist = (name: string, work: () => Promise<void>) => runService(work, signal, { name, log });
@@ -187,7 +180,7 @@ export class CopyService {
           },
         },
         signal,
-        threads,
+        this.#options.copiers,
       );
     } finally {
       ended.abort();

@@ -7,6 +7,7 @@ import { failpoint } from "../base/failpoints.ts";
 import type { Log } from "../base/log.ts";
 import { type Lsn, parseLsn } from "../base/lsn.ts";
 import type { Config } from "../config/config.ts";
+import type { CopierThreads } from "../copy/copier.ts";
 import { readGroup, registerGroup } from "../metadata/groups.ts";
 import { openMetadata } from "../metadata/migrations.ts";
 import { readRequests } from "../metadata/requests.ts";
@@ -35,6 +36,7 @@ export interface WorkerContext {
   readonly config: Config;
   readonly db: Pool;
   readonly storage: Storage;
+  readonly copiers: CopierThreads;
   readonly log: Log;
   readonly untilCaughtUp: boolean;
   readonly health: WorkerHealth;

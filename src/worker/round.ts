@@ -42,7 +42,7 @@ export interface Member {
 
 /** Returns when the signal was aborted, or when all has caught up. */
 export async function runRound(context: WorkerContext, member: Member, signal: AbortSignal): Promise<void> {
-  const { config, db, storage, log, start, health } = context;
+  const { config, db, storage, copiers, log, start, health } = context;
   const end = new AbortController();
   const { workerId, definitions, snapshots, work, counted, copy: figures, loadConfig } = member;
   const watch = new DefinitionsService({
@@ -55,7 +55,7 @@ export async function runRound(context: WorkerContext, member: Member, signal: A
   const streams = new StreamsService({ ...shared, counted });
   const guard = new WalGuard({ config, db, definitions, log, streams: () => member.streams() });
   const onLook = (budgets: WalBudgets) => guard.look(budgets);
-  const copy = new CopyService({ ...shared, figures, waits: () => guard.throttled });
+  const copy = new CopyService({ ...shared, copiers, figures, waits: () => guard.throttled });
   member.streams = () => streams.services;
   const inner = AbortSignal.any([signal, end.signal]);
   const mark = () => writeMark(config);

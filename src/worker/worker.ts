@@ -8,7 +8,9 @@ import type { Log } from "../base/log.ts";
 import { runService } from "../base/service.ts";
 import { Wakeup } from "../base/wakeup.ts";
 import type { Config } from "../config/config.ts";
+import { CopierThreads } from "../copy/copier.ts";
 import { metadataSessionOptions } from "../metadata/queryable.ts";
+import { copyIsAhead } from "../metadata/tables.ts";
 import { releaseWorker } from "../metadata/workers.ts";
 import { applicationName, connect, endClient, openPool } from "../postgres/connect.ts";
 import { openStorage } from "../storage/open.ts";
@@ -49,7 +51,8 @@ export async function runWorker(options: WorkerOptions, signal: AbortSignal): Pr
   await using db = await openMetadataPool(config);
   const start = { checked: false, mark: null, timeline: null };
   const health = options.health ?? noSigns();
-  const context: WorkerContext = { config, log, untilCaughtUp, health, db: db.pool, storage, start };
+  await using copiers = new CopierThreads();
+  const context: WorkerContext = { config, log, untilCaughtUp, health, db: db.pool, storage, copiers, start };
   await runService((inner) => live(context, options, inner), signal, { name: "worker", log });
 }
 
@@ -68,7 +71,8 @@ async function live(
   { onFigures, loadConfig }: WorkerOptions,
   signal: AbortSignal,
 ): Promise<void> {
-  const { config, db, log } = context;
+  const { config, db, log, copiers } = context;
+  if (await copyIsAhead(db, config.group)) copiers.prepare(config.copy.parallel);
   const prepared = await prepare(context);
   const workerId = await joinGroup(db, config.group, config.leaseMs, log);
   try {
