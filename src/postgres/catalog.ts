@@ -243,15 +243,17 @@ function mirrored(schema: string): string {
   return `(${schema} !~ '^pg_' and ${schema} not in ('information_schema', '${METADATA_SCHEMA}'))`;
 }
 
+// relfilenode as the transaction sees it: pg_relation_filenode() would tell the one of now, beside columns of before. A
+// partition whose DETACH CONCURRENTLY has begun is none any more, to the log and to new queries.
 const relationsSql = `
   select c.oid, n.nspname as schema, c.relname as name, c.relkind as kind, c.relpersistence as persistence,
     c.relispartition as partition, i.inhparent as parent, c.relreplident as "replicaIdentity",
-    c.reltoastrelid <> 0 as "hasToast", coalesce(pg_relation_filenode(c.oid), 0)::oid as relfilenode,
+    c.reltoastrelid <> 0 as "hasToast", c.relfilenode,
     c.relnatts as "lastAttnum", i.xmin::text as "attachedBy", ${bornSql},
     exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.objsubid = 0
       and d.deptype = 'e') as extension
   from pg_class c join pg_namespace n on n.oid = c.relnamespace
-    left join pg_inherits i on i.inhrelid = c.oid and c.relispartition
+    left join pg_inherits i on i.inhrelid = c.oid and c.relispartition and not i.inhdetachpending
   where c.relkind in ('r', 'p', 'f', 'v', 'm') and c.relpersistence <> 't' and ${mirrored("n.nspname")}
   order by n.nspname, c.relname`;
 
