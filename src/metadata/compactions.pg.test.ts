@@ -24,10 +24,10 @@ import {
   releaseCompaction,
   renewCompaction,
 } from "./compactions.ts";
+import { copyAgain } from "./copy-again.ts";
 import { forgetRetiredFiles, readExpiredFiles } from "./retired-files.ts";
 import { readManifest } from "./status.ts";
 import { activateStream, claimStream, ensureStream } from "./streams.ts";
-import { copyAgain } from "./tables.ts";
 
 let server: TestServer;
 before(async () => {
@@ -61,6 +61,7 @@ async function setUp() {
     pool,
     group,
     tableId,
+    table: { tableId, generation },
     commit,
     claim,
     entry,
@@ -128,14 +129,14 @@ test("files are exchanged once, and what left is known until it is forgotten", a
 
 test("a replaced process and a table that began anew exchange nothing", async () => {
   await using made = await setUp();
-  const { pool, group, tableId, paths, claim } = made;
+  const { pool, group, table, paths, claim } = made;
   const first = (await claim())!;
   const merge = await mergeOf(made, 2);
   await pool.query("update _pg_flo.compactions set lease_until = now() - interval '1 second'");
   const second = (await claim())!;
   assert.equal(await exchangeFiles(pool, { compaction: first, ...merge }), "changed");
   assert.deepEqual(await paths(), ["s1", "s2", "s3"]);
-  await copyAgain(pool, group, tableId);
+  await copyAgain(pool, group, table);
   assert.equal(await exchangeFiles(pool, { compaction: second, ...merge }), "changed");
   assert.deepEqual(await paths(), []);
 });

@@ -13,6 +13,7 @@ import {
 } from "../../test/support/metadata.ts";
 import { startPostgres, type TestServer } from "../../test/support/postgres.ts";
 import { PgFloError } from "../base/errors.ts";
+import { copyAgain } from "./copy-again.ts";
 import { planRanges } from "./range-plans.ts";
 import {
   type ClaimedRange,
@@ -25,7 +26,7 @@ import {
 } from "./ranges.ts";
 import { readManifest } from "./status.ts";
 import { takeCut } from "./streams.ts";
-import { copyAgain, readTables, setTableError, type Table } from "./tables.ts";
+import { readTables, setTableError, type Table } from "./tables.ts";
 import { heartbeat, releaseWorker } from "./workers.ts";
 
 let server: TestServer;
@@ -188,7 +189,7 @@ test("ranges are planned once, for the generation that has the cut, and must cov
   await using _ = metadata;
   const [table] = tables;
   assert.equal(await plan(pool, table!, 5), "already-planned");
-  await copyAgain(pool, group, table!.tableId);
+  await copyAgain(pool, group, table!);
   assert.equal(await plan(pool, table!, 5), "not-copying");
   await takeCut(pool, { group, fence: null, tables: [{ ...table!, generation: table!.generation + 1 }], lsn: at(200) });
   assert.equal(await plan(pool, table!, 5), "not-copying", "the old generation");
@@ -206,12 +207,11 @@ test("ranges are planned once, for the generation that has the cut, and must cov
 test("a table that begins anew takes its ranges and files out of the manifest, and late results are fenced out", async () => {
   const { metadata, pool, group, tables, workerId } = await makeCopy([3]);
   await using _ = metadata;
-  const { tableId } = tables[0]!;
   const claim = { group, workerId, leaseMs: testLeaseMs };
   const first = await claimRange(pool, claim);
   await completeRange(pool, completion(first!, "first.parquet"));
   const late = await claimRange(pool, claim);
-  assert.deepEqual(await copyAgain(pool, group, tableId), ["first.parquet"]);
+  assert.deepEqual(await copyAgain(pool, group, tables[0]!), ["first.parquet"]);
   assert.deepEqual(await completeRange(pool, completion(late!, "late.parquet")), { result: "fenced" });
   assert.equal(await claimRange(pool, claim), undefined);
   assert.deepEqual(await paths(pool, group), []);

@@ -69,7 +69,7 @@ export async function registerTables(
     // Two calls, because the two events are legal in different states; ids in one call are locked in order.
     const again = await beginAnew(transaction, group, ids(plan.configuredAgain), "configuredAgain");
     const anew = await beginAnew(transaction, group, ids(plan.restarted), "copyAgain");
-    await storeDefinitions(transaction, [...plan.configuredAgain, ...plan.restarted, ...plan.refreshed]);
+    await storeDefinitions(transaction, [...plan.configuredAgain, ...plan.restarted], plan.refreshed);
     await storeParts(transaction, plan.extended);
     failpoint("tables.in-registration");
     const tables = await readTables(transaction, group);
@@ -85,7 +85,7 @@ export async function registerTables(
   });
 }
 
-interface KnownAndWanted {
+export interface KnownAndWanted {
   readonly known: Table;
   readonly wanted: WantedTable;
 }
@@ -180,17 +180,26 @@ async function removeTables(db: Queryable, removed: readonly Table[]): Promise<n
   return goneIds;
 }
 
-// The tables are pending now (or were not there before), so no file of this generation knows another definition.
-async function storeDefinitions(db: Queryable, tables: readonly KnownAndWanted[]): Promise<void> {
-  if (tables.length === 0) return;
-  const records = tables.map(({ known, wanted }) => ({
-    ...wanted,
-    table_id: known.tableId,
-    stream: wanted.mode === "copy-only" ? null : (known.stream ?? wanted.stream),
-    schema_version: known.schemaVersion + (sameColumns(known.columns, wanted.columns) ? 0 : 1),
-    // What was pending already is another table now too: whoever is about to give it a cut means the one before.
-    grown: known.state === "pending" ? 1 : 0,
-  }));
+/**
+ * `begun`: by this transaction. All are pending, so no file of their generation knows another definition. Those that
+ * were pending before it are other tables now too: whoever is about to give them a cut means the ones before.
+ */
+export async function storeDefinitions(
+  db: Queryable,
+  begun: readonly KnownAndWanted[],
+  waiting: readonly KnownAndWanted[] = [],
+): Promise<void> {
+  if (begun.length + waiting.length === 0) return;
+  const records = [...begun, ...waiting].map((each) => {
+    const { known, wanted } = each;
+    return {
+      ...wanted,
+      table_id: known.tableId,
+      stream: wanted.mode === "copy-only" ? null : (known.stream ?? wanted.stream),
+      schema_version: known.schemaVersion + (sameColumns(known.columns, wanted.columns) ? 0 : 1),
+      grown: waiting.includes(each) ? 1 : 0,
+    };
+  });
   await rows(
     db,
     `with given as (

@@ -14,11 +14,12 @@ import {
 import { startPostgres, type TestServer } from "../../test/support/postgres.ts";
 import { PgFloError } from "../base/errors.ts";
 import { commitBatch } from "./batches.ts";
+import { clearTableError } from "./copy-again.ts";
 import { registerTables } from "./register-tables.ts";
 import { answerReload, readReloadAnswers, readRequests, requestReload, requestTables } from "./requests.ts";
 import { readManifest } from "./status.ts";
 import { activateStream, claimStream, ensureStream } from "./streams.ts";
-import { clearTableError, postponeRetry, readTables, setTableError, tablesToRetry } from "./tables.ts";
+import { postponeRetry, readTables, setTableError, tablesToRetry } from "./tables.ts";
 
 let server: TestServer;
 before(async () => {
@@ -134,7 +135,8 @@ test("a failed table is tried again after waits that double, and begins small ag
       (await tablesToRetry(pool, group)).map(({ name }) => name),
       ["t"],
     );
-    assert.deepEqual(await clearTableError(pool, group, table!.tableId), []);
+    const [failed] = await readTables(pool, group);
+    assert.deepEqual(await clearTableError(pool, group, failed!), []);
     assert.equal(await waitMinutes(), null);
   }
   assert.deepEqual(waits, [1, 2, 4, 8]);

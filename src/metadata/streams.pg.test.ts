@@ -14,6 +14,7 @@ import {
 import { startPostgres, type TestServer } from "../../test/support/postgres.ts";
 import { PgFloError } from "../base/errors.ts";
 import { type Batch, batchCommitted, commitBatch } from "./batches.ts";
+import { copyAgain } from "./copy-again.ts";
 import type { Queryable } from "./queryable.ts";
 import { readManifest, readStatus } from "./status.ts";
 import {
@@ -27,7 +28,7 @@ import {
   type StreamFence,
   takeCut,
 } from "./streams.ts";
-import { copyAgain, readTables, setTableError, type Table, tablesWaitingForCut } from "./tables.ts";
+import { readTables, setTableError, type Table, tablesWaitingForCut } from "./tables.ts";
 import { cleanExpiredWorkers, heartbeat, releaseWorker } from "./workers.ts";
 
 let server: TestServer;
@@ -279,7 +280,7 @@ test("files of a table that failed, or began anew, are refused while the rest of
   await using _ = metadata;
   const [good, failed, anew] = tables;
   await setTableError(pool, failed!, { code: "TABLE_FAILED", message: "no" });
-  await copyAgain(pool, group, anew!.tableId);
+  await copyAgain(pool, group, anew!);
   const files = tables.map((table) => newFile(table, `${table.name}.parquet`));
   const commit = await commitBatch(pool, makeBatch(fence, good!, 1n, 150, { files }));
   assert.deepEqual(commit, { result: "committed", refusedPaths: ["failed.parquet", "anew.parquet"] });
@@ -289,7 +290,7 @@ test("files of a table that failed, or began anew, are refused while the rest of
 test("a file of an older generation is refused when its table has a new cut already", async () => {
   const { metadata, pool, group, table, fence } = await makeStream();
   await using _ = metadata;
-  await copyAgain(pool, group, table.tableId);
+  await copyAgain(pool, group, table);
   await takeCut(pool, { group, fence, tables: [{ ...table, generation: 2 }], lsn: at(120) });
   const old = await commitBatch(pool, makeBatch(fence, table, 1n, 150));
   assert.deepEqual(old, { result: "committed", refusedPaths: ["app/t/1.parquet"] });

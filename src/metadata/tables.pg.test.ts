@@ -16,6 +16,7 @@ import { startPostgres, type TestServer } from "../../test/support/postgres.ts";
 import { PgFloError } from "../base/errors.ts";
 import type { TableMode } from "../config/config.ts";
 import { commitBatch } from "./batches.ts";
+import { clearTableError, copyAgain } from "./copy-again.ts";
 import { addEvent, eventsKept, readEvents } from "./events.ts";
 import { dropGroup, readGroup, registerGroup } from "./groups.ts";
 import { rows, transaction } from "./queryable.ts";
@@ -26,7 +27,7 @@ import { requestTables } from "./requests.ts";
 import { readManifest, readStatus } from "./status.ts";
 import { activateStream, claimStream, ensureStream, takeCut } from "./streams.ts";
 import { next, type TableEvent, type TableState } from "./table-state.ts";
-import { alterTable, clearTableError, copyAgain, readTables, setTableError, type Table } from "./tables.ts";
+import { alterTable, readTables, setTableError, type Table } from "./tables.ts";
 
 let server: TestServer;
 before(async () => {
@@ -139,7 +140,8 @@ test("changed columns or identity are stored while a table is pending, and told,
       ["pending", 2, 2],
     ],
   );
-  const change = { tableId: tables[0]!.tableId, schemaVersion: 1, columns, identity };
+  const change = { tableId: tables[0]!.tableId, generation: 1, schemaVersion: 1, columns, identity };
+  assert.equal(await alterTable(pool, { ...change, generation: 0 }), null, "of a table that began anew since");
   assert.deepEqual([await alterTable(pool, change), await alterTable(pool, change)], [2, null]);
   assert.deepEqual((await registerTables(pool, group, now)).changed, []);
 });
@@ -153,15 +155,34 @@ test("a failed table tells its newest error and begins anew when the error is cl
   const { metadata, pool, group, tables } = await makeStreaming(["t"]);
   await using _ = metadata;
   const [table] = tables;
-  assert.equal(await clearTableError(pool, group, table!.tableId), null);
+  assert.equal(await clearTableError(pool, group, table!), null);
   await setTableError(pool, table!, { code: "TABLE_FAILED", message: "first" });
   await setTableError(pool, table!, { code: "TABLE_CHANGED", message: "second" });
   const [failed] = (await readStatus(pool, group)).tables;
   assert.deepEqual([failed?.state, failed?.error?.code, failed?.error?.message], ["error", "TABLE_CHANGED", "second"]);
   assert.ok(!Number.isNaN(Date.parse(failed?.error?.at ?? "")));
-  assert.deepEqual(await clearTableError(pool, group, table!.tableId), []);
+  assert.deepEqual(await clearTableError(pool, group, table!), []);
   const [cleared] = await readTables(pool, group);
   assert.deepEqual([cleared?.state, cleared?.error, cleared?.generation], ["pending", null, 2]);
+});
+
+test("a table begins anew once, with the definition that was read, however many met the change", async () => {
+  const { metadata, pool, group, wanted, tables } = await makeStreaming(["t"]);
+  await using _ = metadata;
+  const [table] = tables;
+  const columns = [tableColumn("id", 1), tableColumn("more", 2)];
+  const now = { ...wanted[0]!, columns };
+  const met = await Promise.all([1, 2, 3].map(() => copyAgain(pool, group, table!, now)));
+  assert.deepEqual(met.map((paths) => paths === null).sort(), [false, true, true]);
+  const begun = (await readTables(pool, group))[0]!;
+  assert.deepEqual([begun.state, begun.generation, begun.schemaVersion, begun.columns], ["pending", 2, 2, columns]);
+  await registerTables(pool, group, [now]);
+  assert.deepEqual(await readTables(pool, group), [begun], "nothing is left to store");
+  await setTableError(pool, begun, { code: "TABLE_FAILED", message: "no" });
+  assert.equal(await clearTableError(pool, group, table!, wanted[0]!), null, "of an older generation");
+  assert.deepEqual(await clearTableError(pool, group, begun, wanted[0]!), []);
+  const [cleared] = await readTables(pool, group);
+  assert.deepEqual([cleared?.generation, cleared?.schemaVersion, cleared?.columns], [3, 3, wanted[0]!.columns]);
 });
 
 test("a table in the database goes through the same states as the state machine, whatever happens", async () => {
@@ -222,7 +243,7 @@ test("a table in the database goes through the same states as the state machine,
         } else if (kind === "paused" || kind === "resumed") {
           await requestTables(pool, group, [tableId], kind === "paused" ? "pause" : "resume");
         } else {
-          await copyAgain(pool, group, tableId);
+          await copyAgain(pool, group, now);
         }
       }
     }),

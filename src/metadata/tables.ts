@@ -2,14 +2,13 @@
 // A table's generation grows whenever it begins anew (copied again, configured again, recreated at the source): what
 // was written for an older generation never enters the manifest.
 import type { ErrorCode } from "../base/errors.ts";
-import { failpoint } from "../base/failpoints.ts";
 import { type Lsn, lsn } from "../base/lsn.ts";
 import type { TableMode } from "../config/config.ts";
 import type { ReplicaIdentity, SourceColumn } from "../postgres/catalog.ts";
 import type { DefinitionTraces } from "../postgres/definition-traces.ts";
 import { removeFiles } from "./files.ts";
 import type { InexactColumns } from "./inexact-columns.ts";
-import { type Queryable, row, rows, transaction } from "./queryable.ts";
+import { type Queryable, row, rows } from "./queryable.ts";
 import { legalFrom, next, type TableState } from "./table-state.ts";
 
 /** A column of the source and the name it has in the Parquet files (unique ignoring case, no dot). */
@@ -129,6 +128,16 @@ export async function copyIsAhead(db: Queryable, group: string): Promise<boolean
   return copy!.ahead;
 }
 
+/** The table, its row locked; undefined when it began anew since, or is gone. */
+export async function lockTable(transaction: Queryable, { tableId, generation }: TableKey): Promise<Table | undefined> {
+  const found = await row<TableRow>(
+    transaction,
+    `${tableQuery} where t.table_id = $1 and t.generation = $2 for no key update of t`,
+    [tableId, generation],
+  );
+  return found && toTable(found);
+}
+
 /** What waits for a cut: the owner of the stream takes it with `takeCut` (or `activateStream`). */
 export async function tablesWaitingForCut(db: Queryable, group: string, stream: number | null): Promise<Table[]> {
   const found = await rows<TableRow>(
@@ -176,34 +185,6 @@ export async function setTableError(
   return failed !== undefined;
 }
 
-/**
- * The table begins anew: its ranges and all its files leave the manifest, its cut is taken back, its counters are zero,
- * its error is cleared. Gives the paths of the files, for the caller to delete; null when it is removed or unknown.
- */
-export async function copyAgain(db: Queryable, group: string, tableId: number): Promise<string[] | null> {
-  const paths = await transaction(db, async (transaction) => {
-    const reset = await beginAnew(transaction, group, [tableId], "copyAgain");
-    return reset.tableIds.length === 0 ? null : reset.paths;
-  });
-  failpoint("table.begun-anew");
-  return paths;
-}
-
-/**
- * A failed table is tried again. Its changes were dropped meanwhile, so it can only be copied again: as `copyAgain`, but
- * only for a table in state `error`; null for any other.
- */
-export async function clearTableError(db: Queryable, group: string, tableId: number): Promise<string[] | null> {
-  return transaction(db, async (transaction) => {
-    const failed = await row(
-      transaction,
-      "select 1 from _pg_flo.tables where table_id = $1 and group_name = $2 and state = 'error' for no key update",
-      [tableId, group],
-    );
-    return failed ? (await beginAnew(transaction, group, [tableId], "copyAgain")).paths : null;
-  });
-}
-
 /** The failed tables whose time to be tried again has come, by the metadata server's clock. */
 export async function tablesToRetry(db: Queryable, group: string): Promise<Table[]> {
   const found = await rows<TableRow>(
@@ -227,13 +208,13 @@ export async function postponeRetry(db: Queryable, tableId: number): Promise<voi
 
 /**
  * The table's definition changed and its files go on: stores its new columns as the next schema version, or its new
- * identity. Bound to the version that the caller knows. Gives the version that holds now, or null when another was
- * quicker.
+ * identity. Bound to the generation and version that the caller knows: a table that began anew meanwhile has the traces
+ * of a later moment, and older ones would have it copied once more. Gives the version that holds now, or null when
+ * another was quicker.
  */
 export async function alterTable(
   db: Queryable,
-  change: {
-    readonly tableId: number;
+  change: TableKey & {
     readonly schemaVersion: number;
     readonly columns?: readonly TableColumn[];
     readonly identity?: ReplicaIdentity;
@@ -245,7 +226,7 @@ export async function alterTable(
     `with altered as (
        update _pg_flo.tables set schema_version = schema_version + case when $3::jsonb is null then 0 else 1 end,
          identity = coalesce($4::jsonb, identity), traces = coalesce($5::jsonb, traces), updated_at = now()
-       where table_id = $1 and schema_version = $2 returning group_name, table_id, schema_version
+       where table_id = $1 and schema_version = $2 and generation = $6 returning group_name, table_id, schema_version
      ), version as (
        insert into _pg_flo.table_versions (group_name, table_id, schema_version, columns)
        select group_name, table_id, schema_version, $3::jsonb from altered where $3::jsonb is not null)
@@ -256,6 +237,7 @@ export async function alterTable(
       change.columns ? JSON.stringify(change.columns) : null,
       change.identity ? JSON.stringify(change.identity) : null,
       change.traces ? JSON.stringify(change.traces) : null,
+      change.generation,
     ],
   );
   return altered?.schema_version ?? null;

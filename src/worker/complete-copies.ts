@@ -7,7 +7,7 @@ import { awaitsCompletion } from "../metadata/copy-completion.ts";
 import type { Table } from "../metadata/tables.ts";
 import { readTables as readSourceTables, type SourceTable } from "../postgres/catalog.ts";
 import { type CompletionOptions, type CopiedTable, completeTable, streamHasReached } from "./complete-unchanged.ts";
-import { beginCopyAnew, type CopyOutcomeOptions, failCopy } from "./copy-outcomes.ts";
+import { beginCopyAnew, type CopyOutcomeOptions, failCopy, stopRewritten } from "./copy-outcomes.ts";
 import { measureHeaps, planStored } from "./copy-plan.ts";
 import type { HeldSnapshots } from "./held-snapshots.ts";
 import { changedHeaps, oneSnapshotReason } from "./resume-plan.ts";
@@ -40,12 +40,12 @@ export async function completeCopies(
     const each = heaps.get(table.tableId)!;
     const name = `${table.schema}.${table.name}`;
     try {
-      if (each.changed === null) await completeTable(options, each, snapshot, signal);
-      else await beginCopyAnew(options, { tableId: table.tableId, name }, each.changed);
+      if (each.changed !== null) await stopRewritten(options, table, name, each.changed);
+      else if (each.keyless !== null) await beginCopyAnew(options, table, name, each.keyless);
+      else await completeTable(options, each, snapshot, signal);
     } catch (error) {
       if (!(error instanceof PgFloError) || error.action !== "stop-table") throw error;
-      if (error.facts.rewritten !== true) await failCopy(options, table, name, error);
-      else await beginCopyAnew(options, { tableId: table.tableId, name }, "it was rewritten since");
+      await failCopy(options, table, name, error);
     }
   }
   return waiting;
@@ -63,7 +63,7 @@ export async function heapsOf(
 async function heapsOfCopied(
   { config, db, types }: CompletingOptions,
   tables: readonly Table[],
-): Promise<Map<number, CopiedTable & { readonly changed: string | null }>> {
+): Promise<Map<number, CopiedTable & { readonly changed: string | null; readonly keyless: string | null }>> {
   if (tables.length === 0) return new Map();
   const planned = await planStored(db, config.group);
   return onSource(config, "complete the copy", async (source) => {
@@ -73,10 +73,9 @@ async function heapsOfCopied(
       tables.map((table) => {
         const { tableId } = table;
         const ofTable = { heaps: heaps.get(tableId) ?? [], planned: planned.get(tableId) ?? [] };
-        const changed =
-          changedHeaps(table, measured.get(tableId) ?? [], ofTable.planned) ??
-          oneSnapshotReason(table, ofTable.heaps, types);
-        return [tableId, { table, ...ofTable, changed }];
+        const changed = changedHeaps(table, measured.get(tableId) ?? [], ofTable.planned);
+        const keyless = oneSnapshotReason(table, ofTable.heaps, types);
+        return [tableId, { table, ...ofTable, changed, keyless }];
       }),
     );
   });

@@ -57,7 +57,7 @@ export async function streamHasReached(db: Queryable, table: Table, snapshotLsn:
 }
 
 /**
- * Completes a table whose stream has reached the snapshot. Errors: TABLE_CHANGED with the fact `rewritten` when the copy
+ * Completes a table whose stream has reached the snapshot. Errors: TABLE_CHANGED when the copy
  * must begin anew, SNAPSHOT_LOST, and whatever fails the table or is tried again. Nothing is stored then.
  */
 export async function completeTable(

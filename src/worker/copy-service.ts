@@ -26,7 +26,7 @@ import type { PgType } from "../postgres/catalog.ts";
 import { applicationName } from "../postgres/connect.ts";
 import { equalParts, typeParts } from "../postgres/type-parts.ts";
 import type { Storage } from "../storage/storage.ts";
-import { beginCopyAnew, failCopy } from "./copy-outcomes.ts";
+import { failCopy, stopRewritten } from "./copy-outcomes.ts";
 import type { Definitions } from "./definitions.ts";
 import type { HeldSnapshots } from "./held-snapshots.ts";
 import { heartbeatMs } from "./membership.ts";
@@ -163,7 +163,8 @@ export class CopyService {
             settled(job);
           },
           rewritten: async (job) => {
-            await this.#beginAnew(claimed.get(job.jobId)!, `${job.schema}.${job.table}`);
+            const name = `${job.schema}.${job.table}`;
+            await stopRewritten(this.#options, claimed.get(job.jobId)!, name, "it was rewritten during its copy");
             settled(job);
           },
           failed: async (job, error) => {
@@ -305,10 +306,6 @@ export class CopyService {
     if (completion.tableState !== "copying") {
       log.info("table copied", { table: name, state: completion.tableState, snapshot: formatLsn(snapshot) });
     }
-  }
-
-  async #beginAnew(range: ClaimedRange, table: string): Promise<void> {
-    await beginCopyAnew(this.#options, { tableId: range.tableId, name: table }, "it was rewritten during its copy");
   }
 }
 

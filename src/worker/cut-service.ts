@@ -16,12 +16,12 @@ import { takeCut } from "../metadata/streams.ts";
 import { readTables, type Table } from "../metadata/tables.ts";
 import type { Storage } from "../storage/storage.ts";
 import { completeCopies, heapsOf } from "./complete-copies.ts";
-import { beginCopyAnew } from "./copy-outcomes.ts";
+import { beginCopyAnew, stopRewritten } from "./copy-outcomes.ts";
 import { measureHeaps, planStored } from "./copy-plan.ts";
 import type { Definitions } from "./definitions.ts";
 import { FIRST_STREAM } from "./discovery.ts";
 import type { HeldSnapshots } from "./held-snapshots.ts";
-import { oneSnapshotReason, resumable } from "./resume-plan.ts";
+import { changedHeaps, oneSnapshotReason } from "./resume-plan.ts";
 import { snapshotOfNewSlot } from "./snapshot.ts";
 import { onSource } from "./source-connection.ts";
 import { type StreamService, streamFenced } from "./stream-service.ts";
@@ -100,10 +100,10 @@ export class CutService {
 
   /**
    * A temporary slot's snapshot. Tables without a cut get its consistent point, with the stream watching. False: there
-   * are tables that the stream does not know yet.
+   * are tables whose definition this worker has not read, or that the stream does not know yet.
    */
   async #newSnapshot(gone: ReadonlySet<Lsn>, leaving: ReadonlySet<number>, signal: AbortSignal): Promise<boolean> {
-    const { config, log, snapshots, work, stream: service, onTableChanged } = this.#options;
+    const { config, log, definitions, snapshots, work, stream: service, onTableChanged } = this.#options;
     const goesOn = ({ state, snapshotLsn, tableId }: Table) =>
       state === "copying" && snapshotLsn !== null && (gone.has(snapshotLsn) || leaving.has(tableId));
     await this.#prepareResume((await this.#tables()).filter(goesOn));
@@ -113,9 +113,11 @@ export class CutService {
     const pending = tables.filter((table) => table.state === "pending");
     const stream = await service.running(signal);
     const streamed = pending.filter((table) => table.stream !== null);
-    const unknown = streamed.find((table) => !service.knows(table));
+    // With a definition from before it began anew it would soon be found to be another one, and be copied once more.
+    const unread = pending.find((table) => !definitions.isRegistered(table));
+    const unknown = unread ?? streamed.find((table) => !service.knows(table));
     if (unknown) {
-      log.info("tables were registered by another worker", { table: `${unknown.schema}.${unknown.name}` });
+      log.info("tables wait until their definitions were read", { table: `${unknown.schema}.${unknown.name}` });
       onTableChanged();
       return false;
     }
@@ -158,9 +160,11 @@ export class CutService {
       const stored = await planStored(db, config.group);
       for (const table of copying) {
         const { tableId, schema, name } = table;
-        const now = { heaps: heapsByTable.get(tableId) ?? [], measured: measuredByTable.get(tableId) ?? [] };
-        const reason = resumable(table, now, stored.get(tableId) ?? [], definitions.types);
-        if (reason !== null) await beginCopyAnew(this.#options, { tableId, name: `${schema}.${name}` }, reason);
+        const subject = `${schema}.${name}`;
+        const changed = changedHeaps(table, measuredByTable.get(tableId) ?? [], stored.get(tableId) ?? []);
+        const reason = oneSnapshotReason(table, heapsByTable.get(tableId) ?? [], definitions.types);
+        if (changed !== null) await stopRewritten(this.#options, table, subject, changed);
+        else if (reason !== null) await beginCopyAnew(this.#options, table, subject, reason);
       }
     });
   }

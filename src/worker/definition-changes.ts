@@ -9,7 +9,7 @@ import type { Config } from "../config/config.ts";
 import { addEvent } from "../metadata/events.ts";
 import type { Queryable } from "../metadata/queryable.ts";
 import { readVersions } from "../metadata/table-versions.ts";
-import { alterTable, readTables, setTableError, type TableColumn } from "../metadata/tables.ts";
+import { alterTable, readTables, setTableError, type Table, type TableColumn } from "../metadata/tables.ts";
 import type { PgType } from "../postgres/catalog.ts";
 import type { Misfit } from "../stream/change-events.ts";
 import { mapRelation, streamRelation } from "../stream/stream-table.ts";
@@ -23,13 +23,13 @@ export interface DefinitionOptions {
   readonly log: Log;
 }
 
-/** Stores what a change led to; files go on. False: another definition was stored meanwhile. */
+/** Stores what a change led to; files go on. False: another definition was stored meanwhile, or the table began anew. */
 export async function storeChange(
   { config, db, log }: DefinitionOptions,
   { table, wanted, change }: PlannedChange,
 ): Promise<boolean> {
-  const { tableId, schemaVersion } = table;
-  const known = { tableId, schemaVersion, ...(wanted.traces && { traces: wanted.traces }) };
+  const { tableId, generation, schemaVersion } = table;
+  const known = { tableId, generation, schemaVersion, ...(wanted.traces && { traces: wanted.traces }) };
   if (change.kind === "traces") return (await alterTable(db, known)) !== null;
   if (change.kind !== "version") return true;
   failpoint("definition.storing");
@@ -49,7 +49,7 @@ export async function storeChange(
  */
 export async function resolveMisfit(
   options: DefinitionOptions,
-  { table: { tableId, generation, schema, name }, reason, message }: Misfit,
+  { table: { tableId, generation, schemaVersion, schema, name }, reason, message }: Misfit,
 ): Promise<{
   /** The session has to end. */
   readonly copy: boolean;
@@ -58,27 +58,32 @@ export async function resolveMisfit(
 }> {
   const { config, db, log } = options;
   const found = await onSource(config, "the definition that changed", async (source) => {
-    const discovery = await discover(source, config);
+    // Before the catalog: what is stored must not be newer than what is read.
     const tables = await readTables(db, config.group);
+    const discovery = await discover(source, config);
     const own = tables.filter((table) => table.tableId === tableId && table.generation === generation);
     const planned = await planChanges(db, config.group, own, toWanted(discovery), emptyLeavesAt(source));
     return { types: discovery.types, planned: planned[0] };
   });
   const why = await (async () => {
     const { planned, types } = found;
+    if (planned?.change.kind === "copy") return planned.change.reason;
+    const versions = new Map(await readVersions(db, config.group));
+    const mismatchWith = (table: Table, possible: typeof versions) => {
+      const [newest] = streamTables([table], types, config.schemas, table.stream!, possible).values();
+      return newest ? mapRelation(message, streamRelation(newest)).mismatch : reason;
+    };
     if (planned?.change.kind !== "version") {
-      return planned?.change.kind === "copy"
-        ? planned.change.reason
-        : `${reason}, in a definition that it no longer has`;
+      // The watch has stored it since the stream read its tables.
+      const isNewer = planned && planned.table.schemaVersion > schemaVersion;
+      if (isNewer && mismatchWith(planned.table, versions) === null) return null;
+      return `${reason}, in a definition that it no longer has`;
     }
     const { table, change } = planned;
-    const versions = new Map(await readVersions(db, config.group));
     const known = new Map(versions.get(tableId));
     const next = { ...table, columns: change.columns, identity: planned.wanted.identity };
     versions.set(tableId, known.set(table.schemaVersion + 1, change.columns));
-    const possible = change.ambiguous ? new Map() : versions;
-    const [newest] = streamTables([next], types, config.schemas, table.stream!, possible).values();
-    const mismatch = newest ? mapRelation(message, streamRelation(newest)).mismatch : reason;
+    const mismatch = mismatchWith(next, change.ambiguous ? new Map() : versions);
     if (mismatch !== null) return `${mismatch}, in a definition between two that are known`;
     return (await storeChange(options, planned)) ? null : undefined;
   })();
@@ -87,8 +92,9 @@ export async function resolveMisfit(
   }
   const subject = `${schema}.${name}`;
   const error = new PgFloError("TABLE_CHANGED", `table ${subject}, definition, ${why}`);
+  // Of an older generation: somebody has begun it anew already, and its next tables are the stream's.
+  if (!(await setTableError(db, { tableId, generation }, error))) return { copy: false, types: null, columns: [] };
   log.warn(error.message, { table: subject });
-  await setTableError(db, { tableId, generation }, error);
   failpoint("definition.refused");
   await addEvent(db, config.group, { severity: "warning", code: error.code, subject, message: error.message });
   return { copy: true, types: null, columns: [] };

@@ -10,7 +10,7 @@ import { readTables, type Table } from "../metadata/tables.ts";
 import { type DefinitionOptions, storeChange } from "./definition-changes.ts";
 import type { Definitions } from "./definitions.ts";
 import { type Discovery, discover, toWanted } from "./discovery.ts";
-import { emptyLeavesAt, type PlannedChange, planChanges } from "./planned-changes.ts";
+import { emptyLeavesAt, isFollowed, type PlannedChange, planChanges } from "./planned-changes.ts";
 import { onSource } from "./source-connection.ts";
 import type { StreamService } from "./stream-service.ts";
 
@@ -82,7 +82,9 @@ async function look({ definitions, db, streams }: DefinitionWatchOptions, before
       const tables = (await readTables(db, config.group)).filter(
         ({ stream, state }) => stream !== null && own.has(stream) && state !== "removed",
       );
-      const seen = `${[...own].join()} ${await fingerprint(source, tables)}`;
+      // A table that got its cut is held against the catalog once more: it was not while it waited.
+      const followed = tables.filter(isFollowed).map(({ tableId, generation }) => `${tableId}/${generation}`);
+      const seen = `${[...own].join()} ${followed.join()} ${await fingerprint(source, tables)}`;
       if (seen === before) return { seen };
       const discovery = await discover(source, config);
       const wanted = toWanted(discovery);

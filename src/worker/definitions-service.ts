@@ -42,13 +42,14 @@ export class DefinitionsService {
   readonly #options: DefinitionsServiceOptions;
   readonly #wakeup = new Wakeup();
   readonly #reloads: Reloads;
-  #wanted = false;
+  #wanted: boolean;
   #lookedAt = 0;
   #told = "";
 
   constructor(options: DefinitionsServiceOptions) {
     this.#options = options;
     const { context, workerId, definitions, loadConfig } = options;
+    this.#wanted = !definitions.prepared.complete;
     this.#reloads = new Reloads({
       ...{ context, workerId, definitions, loadConfig },
       refresh: (config, how) => this.#refresh(config, how),
@@ -125,6 +126,7 @@ export class DefinitionsService {
       throw error;
     }
     this.#told = "";
+    if (!definitions.prepared.complete) this.#wanted = true;
     for (const { tableId, schema, name } of definitions.prepared.tables) {
       if (!before.has(tableId)) context.log.info("a table came", { table: `${schema}.${name}` });
     }

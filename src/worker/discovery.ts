@@ -1,13 +1,15 @@
 // What the group mirrors now: the config's wishes against the source's catalog, brought into the metadata.
+import { isDeepStrictEqual } from "node:util";
 import type { ClientBase } from "pg";
 import { PgFloError } from "../base/errors.ts";
 import { failpoint } from "../base/failpoints.ts";
 import type { Log } from "../base/log.ts";
 import type { Config } from "../config/config.ts";
+import { copyAgain } from "../metadata/copy-again.ts";
 import { addEvent } from "../metadata/events.ts";
 import type { Queryable } from "../metadata/queryable.ts";
 import { type Registration, registerTables, type WantedTable } from "../metadata/register-tables.ts";
-import { copyAgain, readTables, type Table, type TableColumn } from "../metadata/tables.ts";
+import { readTables, type Table, type TableColumn } from "../metadata/tables.ts";
 import { type Catalog, type PgType, readCatalog, readTypes } from "../postgres/catalog.ts";
 import type { Finding } from "../postgres/finding.ts";
 import { readPublication } from "../postgres/given-publication.ts";
@@ -75,19 +77,28 @@ function preflightError(errors: readonly Finding[]): PgFloError {
   return new PgFloError("PREFLIGHT_FAILED", `${errors.length} thing(s) would go wrong:${lines.join("")}\n`, { fix });
 }
 
+export interface RegisterOptions {
+  readonly db: Queryable;
+  readonly group: string;
+  readonly storage: Storage;
+  readonly log: Log;
+}
+
 /**
  * Brings the metadata's tables in line. A table whose definition changed so that its files cannot go on begins anew;
- * any other change is stored when the stream comes to it (definitions.ts).
+ * any other change is stored when the stream comes to it (definition-changes.ts).
+ *
+ * `before`: the tables from before the source was read. One that was stored since, or that stopped since, may know of a
+ * change that `wanted` lacks: held against that it would begin anew with a definition that it no longer has, and again
+ * at the next look. It is left to that look: `complete` is false then.
  */
 export async function register(
-  db: Queryable,
-  group: string,
+  { db, group, storage, log }: RegisterOptions,
   wanted: readonly WantedTable[],
-  storage: Storage,
-  log: Log,
+  before: readonly Table[],
   emptyLeaves: EmptyLeaves,
-): Promise<readonly Table[]> {
-  let registration = await registerTables(db, group, wanted);
+): Promise<{ readonly tables: readonly Table[]; readonly complete: boolean }> {
+  const registration = await registerTables(db, group, wanted);
   failpoint("tables.registered");
   await removeFiles(storage, registration);
   for (const { from, to } of registration.renamed) {
@@ -97,21 +108,46 @@ export async function register(
     await addEvent(db, group, { severity: "info", code: "TABLE_RENAMED", subject, message });
   }
   // A definition that changed and changed back is the registered one again, but the changes between were dropped.
-  const stopped = registration.tables.filter(({ error }) => error?.code === "TABLE_CHANGED");
-  const again = new Map(stopped.map((table) => [table, table.error!.message]));
-  for (const { table, reason } of await tablesToCopy(db, group, registration, wanted, emptyLeaves)) {
-    if (!stopped.includes(table)) again.set(table, reason);
+  const { late, tables } = sortLate(before, registration.tables);
+  const complete = late.size === 0;
+  const again = new Map(tables.filter(isStopped).map((table) => [table, table.error!.message]));
+  const changed = registration.changed.filter(({ table }) => !late.has(table));
+  for (const { table, reason } of await tablesToCopy(db, group, { tables, changed }, wanted, emptyLeaves)) {
+    if (!again.has(table)) again.set(table, reason);
   }
-  if (again.size === 0) return registration.tables;
+  if (again.size === 0) return { tables: registration.tables, complete };
+  const byName = new Map(wanted.map((table) => [nameKey(table), table]));
   for (const [table, reason] of again) {
+    const paths = await copyAgain(db, group, table, byName.get(nameKey(table)));
+    if (paths === null) continue; // somebody was quicker
     const subject = `${table.schema}.${table.name}`;
     log.warn("the table's definition changed, it is copied again", { table: subject, reason });
-    for (const path of (await copyAgain(db, group, table.tableId)) ?? []) await storage.remove(path);
+    for (const path of paths) await storage.remove(path);
     const message = `table ${subject} is copied again: ${reason}`;
     await addEvent(db, group, { severity: "warning", code: "TABLE_CHANGED", subject, message });
   }
-  registration = await registerTables(db, group, wanted);
-  return registration.tables;
+  return { tables: await readTables(db, group), complete };
+}
+
+/** `late`: those that were stored or stopped since. What waits for its cut has just been registered as it is wanted. */
+function sortLate(
+  before: readonly Table[],
+  now: readonly Table[],
+): { readonly late: ReadonlySet<Table>; readonly tables: readonly Table[] } {
+  const byId = new Map(before.map((table) => [table.tableId, table]));
+  const isLate = (table: Table): boolean => {
+    const was = byId.get(table.tableId);
+    if (!was || table.state === "pending" || table.state === "removed") return false;
+    const same = was.generation === table.generation && was.schemaVersion === table.schemaVersion;
+    return !same || isStopped(was) !== isStopped(table) || !isDeepStrictEqual(was.traces, table.traces);
+  };
+  const late = new Set(now.filter(isLate));
+  return { late, tables: now.filter((table) => !late.has(table)) };
+}
+
+/** It met another definition than its own, and is copied again with the one that it has then. */
+function isStopped({ error }: Table): boolean {
+  return error?.code === "TABLE_CHANGED";
 }
 
 // They are no longer in the manifest, so nobody reads them; one that stays is an orphan and goes by age.
@@ -147,19 +183,22 @@ export function assignStreams(
   wanted: readonly WantedTable[],
   streams: readonly number[],
 ): WantedTable[] {
-  const key = ({ schema, name }: { readonly schema: string; readonly name: string }) => JSON.stringify([schema, name]);
-  const stored = new Map(known.map((table) => [key(table), table.stream]));
+  const stored = new Map(known.map((table) => [nameKey(table), table.stream]));
   const counts = new Map(streams.map((stream) => [stream, 0]));
   const count = (stream: number) => counts.set(stream, (counts.get(stream) ?? 0) + 1);
   for (const { stream, state } of known) if (stream !== null && state !== "removed") count(stream);
   return wanted.map((table) => {
     if (table.mode === "copy-only") return table;
-    const before = stored.get(key(table)) ?? null;
+    const before = stored.get(nameKey(table)) ?? null;
     if (before !== null) return { ...table, stream: before };
     const stream = streams.reduce((least, one) => (counts.get(one)! < counts.get(least)! ? one : least));
     count(stream);
     return { ...table, stream };
   });
+}
+
+function nameKey({ schema, name }: { readonly schema: string; readonly name: string }): string {
+  return JSON.stringify([schema, name]);
 }
 
 /** The streams that new tables go to. */

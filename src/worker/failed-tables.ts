@@ -2,15 +2,10 @@
 // come to be tried again. What failed can only be copied again, so nothing is tried while its cause is known to stand.
 import { PgFloError } from "../base/errors.ts";
 import { failpoint } from "../base/failpoints.ts";
+import { clearTableError } from "../metadata/copy-again.ts";
 import { addEvent } from "../metadata/events.ts";
-import {
-  clearTableError,
-  postponeRetry,
-  readTables,
-  setTableError,
-  type Table,
-  tablesToRetry,
-} from "../metadata/tables.ts";
+import type { WantedTable } from "../metadata/register-tables.ts";
+import { postponeRetry, readTables, setTableError, type Table, tablesToRetry } from "../metadata/tables.ts";
 import type { Finding } from "../postgres/finding.ts";
 import type { WorkerContext } from "./preparation.ts";
 
@@ -44,14 +39,16 @@ export async function stopUnfit(
 
 /**
  * Begins failed tables anew: those that lacked something and lack it no more, those whose time has come, and those that
- * `mended` tells. True: there was one.
+ * `mended` tells, all as `wanted` has them now. True: there was one.
  */
 export async function retryFailed(
   { config, db, storage, log }: Pick<WorkerContext, "config" | "db" | "storage" | "log">,
+  wanted: readonly WantedTable[],
   unfit: ReadonlyMap<number, Finding>,
   mended: (table: Table) => boolean,
 ): Promise<boolean> {
   const due = new Set((await tablesToRetry(db, config.group)).map(({ tableId }) => tableId));
+  const byOid = new Map(wanted.map((table) => [table.oid, table]));
   let tried = false;
   for (const table of (await readTables(db, config.group)).filter(({ state }) => state === "error")) {
     const { tableId, relationOid, error } = table;
@@ -60,7 +57,7 @@ export async function retryFailed(
       continue;
     }
     if (!due.has(tableId) && error?.code !== UNFIT && !mended(table)) continue;
-    const paths = await clearTableError(db, config.group, tableId);
+    const paths = await clearTableError(db, config.group, table, byOid.get(relationOid));
     if (paths === null) continue; // somebody was quicker
     failpoint("table.retried");
     tried = true;

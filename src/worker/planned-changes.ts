@@ -63,7 +63,7 @@ function onlyAdds(table: Table, now: WantedTable): boolean {
   );
 }
 
-function isFollowed({ stream, state }: Table): boolean {
+export function isFollowed({ stream, state }: Table): boolean {
   return stream !== null && (state === "copying" || state === "streaming");
 }
 
@@ -71,7 +71,7 @@ function isFollowed({ stream, state }: Table): boolean {
 export async function tablesToCopy(
   db: Queryable,
   group: string,
-  { tables, changed }: Registration,
+  { tables, changed }: Pick<Registration, "tables" | "changed">,
   wanted: readonly WantedTable[],
   emptyLeaves: EmptyLeaves,
 ): Promise<{ readonly table: Table; readonly reason: string }[]> {

@@ -58,9 +58,9 @@ export async function prepare(context: WorkerContext): Promise<Prepared> {
   const { config, db, log, start } = context;
   return withDefinitionsTurn(context, async (source) => {
     if (start.checked) await refuseStandby(source, config.group); // the first time the preflight tells it
-    const read = await readDefinitions(source, config);
     // A group that runs already does not wait for a table that became a trouble: that one waits alone.
     const known = start.checked || (await isKnown(db, config.group));
+    const read = await readDefinitions(source, context, known);
     const unfit = known ? await unfitCandidates(source, context, read.discovery) : NONE_UNFIT;
     const { selection } = read.discovery;
     const fit = { ...selection, tables: selection.tables.filter(({ table }) => !unfit.has(table.oid)) };
@@ -86,7 +86,7 @@ export interface RefreshOptions {
 export async function refresh(context: WorkerContext, options: RefreshOptions = {}): Promise<Prepared> {
   return withDefinitionsTurn(context, async (source) => {
     await refuseStandby(source, context.config.group);
-    const read = await readDefinitions(source, context.config);
+    const read = await readDefinitions(source, context, true);
     return registerAll(source, context, read, await unfitCandidates(source, context, read.discovery), options);
   });
 }
@@ -95,7 +95,8 @@ async function withDefinitionsTurn<T>({ config }: WorkerContext, work: (source: 
   const source = await connect(config.source, { applicationName: applicationName(config.group, "catalog") });
   try {
     // One after the other: who registers last must not be the one who read the definitions first. A worker that hangs
-    // in the middle is not waited for longer than for anything else of it.
+    // in the middle is not waited for longer than for anything else of it. Should it go on after all, it may be the first
+    // to make a table begin anew, with a definition that is out of date: the one case in which a change costs two copies.
     await takeTurn(source, "definitions", config.group, config.leaseMs);
     return await work(source);
   } finally {
@@ -106,13 +107,21 @@ async function withDefinitionsTurn<T>({ config }: WorkerContext, work: (source: 
 interface ReadDefinitions {
   readonly fingerprint: string;
   readonly discovery: Discovery;
+  /** As the tables were stored before it was read. */
+  readonly before: readonly Table[];
 }
 
-async function readDefinitions(source: Client, config: Config): Promise<ReadDefinitions> {
+/** `known`: the group is. */
+async function readDefinitions(
+  source: Client,
+  { config, db }: WorkerContext,
+  known: boolean,
+): Promise<ReadDefinitions> {
+  // All before the catalog is read: what changes meanwhile is seen at the next look.
+  const before = known ? await readTables(db, config.group) : [];
   try {
-    // Before the catalog is read: what changes meanwhile is seen at the next look.
     const fingerprint = await catalogFingerprint(source, Object.keys(config.schemas));
-    return { fingerprint, discovery: await discover(source, config) };
+    return { fingerprint, discovery: await discover(source, config), before };
   } catch (error) {
     throw toPgFloError(error, `read the catalog for group ${config.group}`);
   }
@@ -157,7 +166,7 @@ async function unfitCandidates(
 async function registerAll(
   source: Client,
   context: WorkerContext,
-  { fingerprint, discovery }: ReadDefinitions,
+  { fingerprint, discovery, before }: ReadDefinitions,
   unfit: ReadonlyMap<number, Finding>,
   { mended = () => false }: RefreshOptions = {},
 ): Promise<Prepared> {
@@ -169,13 +178,14 @@ async function registerAll(
   const streamOf = new Map(wanted.map(({ oid, stream }) => [oid, stream]));
   await publish(source, context, { selected, streamOf, serverVersion, keepOthers: true });
   failpoint("tables.published");
-  const registered = await register(db, config.group, wanted, storage, log, emptyLeavesAt(source));
-  const stopped = await stopUnfit(context, registered, unfit);
-  const tried = await retryFailed(context, unfit, mended);
-  const tables = stopped || tried ? await readTables(db, config.group) : registered;
+  const options = { db, group: config.group, storage, log };
+  const registered = await register(options, wanted, before, emptyLeavesAt(source));
+  const stopped = await stopUnfit(context, registered.tables, unfit);
+  const tried = await retryFailed(context, wanted, unfit, mended);
+  const tables = stopped || tried ? await readTables(db, config.group) : registered.tables;
   const storedStreamOf = new Map(tables.map(({ relationOid, stream }) => [relationOid, stream]));
   await publish(source, context, { selected, streamOf: storedStreamOf, serverVersion });
-  return { discovery, tables, fingerprint, requests };
+  return { discovery, tables, fingerprint, requests, complete: registered.complete };
 }
 
 interface Publishing {

@@ -9,16 +9,6 @@ import type { HeapRelation, PgType, SourceColumn } from "../postgres/catalog.ts"
 import { baseType } from "../types/registry.ts";
 import type { StoredHeap } from "./copy-plan.ts";
 
-/** Null when the remaining ranges may be read under a later snapshot, else why not. */
-export function resumable(
-  table: Table,
-  now: { readonly heaps: readonly HeapRelation[]; readonly measured: readonly MeasuredHeap[] },
-  planned: readonly StoredHeap[],
-  types: ReadonlyMap<number, PgType>,
-): string | null {
-  return oneSnapshotReason(table, now.heaps, types) ?? changedHeaps(table, now.measured, planned);
-}
-
 /** Null when a table's ranges may be read under several snapshots, else why not. */
 export function oneSnapshotReason(
   table: Pick<Table, "stream" | "identity" | "columns">,

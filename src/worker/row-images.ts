@@ -174,7 +174,7 @@ function readUnchanged(source: ImageSource, sql: string) {
   });
 }
 
-/** TABLE_CHANGED with the fact `rewritten`: old snapshots see nothing of what a TRUNCATE left, say. */
+/** TABLE_CHANGED: old snapshots see nothing of what a TRUNCATE left, say. */
 async function refuseRewritten({ connection, planned, relation }: ImageSource): Promise<void> {
   const oids = planned.map(({ oid }) => oid).join(", ");
   const found = await connection.query(
@@ -183,9 +183,7 @@ async function refuseRewritten({ connection, planned, relation }: ImageSource): 
   const now = new Map(found.map(([oid, filenode]) => [Number(oid), Number(filenode)]));
   if (planned.every(({ oid, relfilenode }) => now.get(oid) === relfilenode)) return;
   const { schema, name } = relation.table;
-  throw new PgFloError("TABLE_CHANGED", `table ${schema}.${name}, heap, it was rewritten since its copy began`, {
-    facts: { rewritten: true },
-  });
+  throw new PgFloError("TABLE_CHANGED", `table ${schema}.${name}, heap, it was rewritten since its copy began`);
 }
 
 /** The table itself, or the root of its leaves. */
