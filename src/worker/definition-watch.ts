@@ -1,10 +1,15 @@
 // Looks from time to time whether definitions at the source are others than those that are stored. Most changes the stream
 // meets by itself, at their place; this finds those that the log does not tell, or not yet: nobody writes to the table,
 // NULLs are no longer allowed, rows were rewritten, a partition came or went, the table has another name.
+//
+// It is not the same look as the one of definitions-service.ts, which registers: this one may have to wait for its
+// streams, for as long as they are behind, and tables that come and requests of operators must not wait for that. It only
+// ever stores what goes on; what must be copied again it leaves to the other, so that one change is one copy.
 import type { ClientBase } from "pg";
 import { systemClock } from "../base/clock.ts";
 import { PgFloError } from "../base/errors.ts";
 import type { Lsn } from "../base/lsn.ts";
+import { runService } from "../base/service.ts";
 import type { WantedTable } from "../metadata/register-tables.ts";
 import { readTables, type Table } from "../metadata/tables.ts";
 import { type DefinitionOptions, storeChange } from "./definition-changes.ts";
@@ -13,6 +18,7 @@ import { type Discovery, discover, toWanted } from "./discovery.ts";
 import { emptyLeavesAt, isFollowed, type PlannedChange, planChanges } from "./planned-changes.ts";
 import { onSource } from "./source-connection.ts";
 import type { StreamService } from "./stream-service.ts";
+import { ToldTroubles } from "./told-troubles.ts";
 
 const LOOK_MS = 10_000;
 const REACHED_POLL_MS = 20;
@@ -30,17 +36,28 @@ export interface DefinitionWatchOptions extends Omit<DefinitionOptions, "config"
 
 export class DefinitionWatch {
   readonly #options: DefinitionWatchOptions;
+  readonly #troubles: ToldTroubles;
   /** What was dealt with. */
   #seen = "";
 
   constructor(options: DefinitionWatchOptions) {
     this.#options = options;
+    this.#troubles = new ToldTroubles({ ...options, group: options.definitions.config.group });
   }
 
   /** Looks until the signal. */
-  async run(signal: AbortSignal): Promise<void> {
+  run(signal: AbortSignal): Promise<void> {
+    return runService((inner) => this.#watch(inner), signal, { name: "definition watch", log: this.#options.log });
+  }
+
+  async #watch(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      await this.#look(signal);
+      try {
+        await this.#look(signal);
+        this.#troubles.clear();
+      } catch (error) {
+        await this.#troubles.tell(error);
+      }
       await systemClock.sleep(LOOK_MS, signal).catch(() => {}); // an abort ends the loop
     }
   }

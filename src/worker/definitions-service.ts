@@ -2,12 +2,10 @@
 // another one, and every second whether an operator asked for something. What changed is registered, published and told
 // to the streams; no connection of theirs is touched, and the tables that did not change notice nothing.
 import { systemClock } from "../base/clock.ts";
-import { PgFloError } from "../base/errors.ts";
-import { errorFacts, type Log } from "../base/log.ts";
+import type { Log } from "../base/log.ts";
 import { runService } from "../base/service.ts";
 import { Wakeup } from "../base/wakeup.ts";
 import type { Config } from "../config/config.ts";
-import { addEvent } from "../metadata/events.ts";
 import { readRequests } from "../metadata/requests.ts";
 import { tablesToRetry } from "../metadata/tables.ts";
 import { readTypes } from "../postgres/catalog.ts";
@@ -19,12 +17,11 @@ import type { Definitions } from "./definitions.ts";
 import { type RefreshOptions, refresh, type WorkerContext } from "./preparation.ts";
 import { Reloads } from "./reload.ts";
 import type { StreamService } from "./stream-service.ts";
+import { ToldTroubles } from "./told-troubles.ts";
 import { changedType } from "./type-watch.ts";
 
 const REQUESTS_POLL_MS = 1000;
 const ALTERED_PAUSE_MS = 1000;
-/** What stands in the way of a refresh while the streams go on, and a person must mend. */
-const TOLD_CODES: readonly string[] = ["PERMISSION_DENIED", "PREFLIGHT_FAILED", "AUTHENTICATION_FAILED"];
 
 export interface DefinitionsServiceOptions {
   readonly context: WorkerContext;
@@ -43,13 +40,16 @@ export class DefinitionsService {
   readonly #wakeup = new Wakeup();
   readonly #reloads: Reloads;
   #wanted: boolean;
+  /** A trouble was told: whatever the catalog says, the definitions are read at the next interval. */
+  #due = false;
   #lookedAt = 0;
-  #told = "";
+  readonly #troubles: ToldTroubles;
 
   constructor(options: DefinitionsServiceOptions) {
     this.#options = options;
     const { context, workerId, definitions, loadConfig } = options;
     this.#wanted = !definitions.prepared.complete;
+    this.#troubles = new ToldTroubles({ ...context, group: context.config.group });
     this.#reloads = new Reloads({
       ...{ context, workerId, definitions, loadConfig },
       refresh: (config, how) => this.#refresh(config, how),
@@ -78,9 +78,16 @@ export class DefinitionsService {
       const requests = await readRequests(db, config.group);
       await this.#reloads.answer(requests.reloads);
       const asked = requests.requests !== definitions.prepared.requests.requests;
-      // Who alters a table often alters it again at once: the definitions are read when that is over.
-      if (this.#wanted) await systemClock.sleep(ALTERED_PAUSE_MS, signal);
-      if (this.#wanted || asked || (await this.#changed(source))) await this.#refreshOrTell();
+      try {
+        const changed = this.#wanted || (await this.#changed(source));
+        // Who alters a table often alters it again at once: the definitions are read when that is over.
+        if (changed) await systemClock.sleep(ALTERED_PAUSE_MS, signal);
+        if (changed || asked) await this.#refresh(definitions.config);
+      } catch (error) {
+        await this.#troubles.tell(error);
+        this.#due = true;
+        this.#wanted = false;
+      }
       await this.#wakeup.wait(REQUESTS_POLL_MS, signal, seen);
     }
   }
@@ -92,6 +99,7 @@ export class DefinitionsService {
     const { config } = definitions;
     if (systemClock.now() - this.#lookedAt < config.discoveryIntervalMs) return false;
     this.#lookedAt = systemClock.now();
+    if (this.#due) return true;
     const { fingerprint, discovery } = definitions.prepared;
     try {
       const changed = await source.use(async (client) => {
@@ -101,16 +109,7 @@ export class DefinitionsService {
       if (changed !== null) log.info("the source's definitions changed, they are read again", { what: changed });
       return changed !== null || (await tablesToRetry(db, config.group)).length > 0;
     } catch (error) {
-      throw toPgFloError(error, `look at the definitions of group ${config.group}`);
-    }
-  }
-
-  async #refreshOrTell(): Promise<void> {
-    try {
-      await this.#refresh(this.#options.definitions.config);
-    } catch (error) {
-      if (!(error instanceof PgFloError) || !TOLD_CODES.includes(error.code)) throw error;
-      await this.#tell(error);
+      throw toPgFloError(error, `read the catalog for group ${config.group}`); // as a refresh has it: told once
     }
   }
 
@@ -125,24 +124,13 @@ export class DefinitionsService {
       this.#wanted = true;
       throw error;
     }
-    this.#told = "";
+    this.#troubles.clear();
+    this.#due = false;
     if (!definitions.prepared.complete) this.#wanted = true;
     for (const { tableId, schema, name } of definitions.prepared.tables) {
       if (!before.has(tableId)) context.log.info("a table came", { table: `${schema}.${name}` });
     }
     for (const stream of streams()) await stream.changeTables();
     work.wake();
-  }
-
-  /** Once, however often it is tried again. */
-  async #tell(error: PgFloError): Promise<void> {
-    const { context, log } = this.#options;
-    const { config, db } = context;
-    this.#wanted = false; // again when something changes, or after the interval
-    if (this.#told === error.message) return;
-    this.#told = error.message;
-    log.error(`the definitions could not be brought in line: ${error.description}`, errorFacts(error));
-    const event = { severity: "error", code: error.code, subject: `group ${config.group}` } as const;
-    await addEvent(db, config.group, { ...event, message: error.message });
   }
 }

@@ -250,6 +250,45 @@ describe("while a worker runs", { concurrency: 2 }, () => {
     await client.query(`drop owned by ${role} cascade; drop owned by ${owner} cascade`).catch(() => {});
   });
 
+  test("a look at the catalog that lacks a right is told, the stream goes on, and so do looks when it is given", async () => {
+    const role = `looks_${process.pid}`;
+    await using database = await server.createDatabase();
+    const { client } = database;
+    await client.query(`create role ${role} login replication password 'secret';
+      grant create, connect on database ${database.name} to ${role}; grant all on schema public to ${role};
+      ${filled("mine")} alter table mine owner to ${role}`);
+    const source = { ...database.config, user: role, password: "secret" };
+    const group = "looks";
+    await using run = await makeRun({ source, group, more: ["discovery_interval: 1s"] });
+    {
+      await using worker = run.start();
+      await worker.saw(/table copied/);
+      await client.query("revoke select on pg_catalog.pg_index from public");
+      // By both that look: whether there are other tables, and whether one is defined otherwise.
+      await until("both tell it", async () => (worker.stderr.match(/could not be brought in line/g) ?? []).length >= 2);
+      await client.query("update mine set n = 1");
+      const { rows } = await client.query("select pg_current_wal_lsn() - '0/0' as lsn");
+      await until("the stream goes on", async () => {
+        const found = await client.query("select position >= $1 as yes from _pg_flo.streams", [rows[0].lsn]);
+        return found.rows[0].yes;
+      });
+      await client.query(
+        `grant select on pg_catalog.pg_index to public; ${filled("later")} alter table later owner to ${role}`,
+      );
+      await until("a new table comes", async () => {
+        const found = await client.query("select state from _pg_flo.tables where table_name = 'later'");
+        return found.rows[0]?.state === "streaming";
+      });
+      assert.equal(worker.stderr.match(/could not be brought in line/g)?.length, 2, "once each");
+      assert.equal(worker.stderr.match(/ streaming slot=/g)?.length, 1, worker.stderr);
+      worker.kill("SIGTERM");
+      assert.equal((await worker.ended).code, 0, worker.stderr);
+    }
+    await run.catchUp();
+    await assertEqualToSource({ source: client, root: run.root, group }, [{ name: "mine" }, { name: "later" }]);
+    await client.query(`drop owned by ${role} cascade`);
+  });
+
   test("a value that may not be inexact stops its table alone, and a changed config brings it back", async () => {
     const table = "create table exact (id int primary key, at timestamptz); insert into exact values (1, now())";
     await using it = await live(`${table}; ${filled("other")}`, {
