@@ -1,6 +1,6 @@
 // What a worker does before it takes part: reads the source's definitions, brings metadata and publications in line with
 // them and with the config. Every worker does it, and all but the first find nothing to do.
-import type { Client, Pool } from "pg";
+import type { ClientBase, Pool } from "pg";
 import type { ConnectionConfig } from "../base/connection-config.ts";
 import { PgFloError } from "../base/errors.ts";
 import { failpoint } from "../base/failpoints.ts";
@@ -14,7 +14,7 @@ import { readRequests } from "../metadata/requests.ts";
 import { ensureStream, readStreams } from "../metadata/streams.ts";
 import { readTables, type Table } from "../metadata/tables.ts";
 import { catalogFingerprint } from "../postgres/catalog-fingerprint.ts";
-import { applicationName, connect, endClient } from "../postgres/connect.ts";
+import { applicationName } from "../postgres/connect.ts";
 import type { Finding } from "../postgres/finding.ts";
 import { toPgFloError } from "../postgres/pg-error.ts";
 import { syncPublications } from "../postgres/publication.ts";
@@ -91,17 +91,14 @@ export async function refresh(context: WorkerContext, options: RefreshOptions = 
   });
 }
 
-async function withDefinitionsTurn<T>({ config }: WorkerContext, work: (source: Client) => Promise<T>): Promise<T> {
-  const source = await connect(config.source, { applicationName: applicationName(config.group, "catalog") });
-  try {
+function withDefinitionsTurn<T>({ config }: WorkerContext, work: (source: ClientBase) => Promise<T>): Promise<T> {
+  return onSource(config, "catalog", async (source) => {
     // One after the other: who registers last must not be the one who read the definitions first. A worker that hangs
     // in the middle is not waited for longer than for anything else of it. Should it go on after all, it may be the first
     // to make a table begin anew, with a definition that is out of date: the one case in which a change costs two copies.
     await takeTurn(source, "definitions", config.group, config.leaseMs);
-    return await work(source);
-  } finally {
-    await endClient(source);
-  }
+    return work(source);
+  });
 }
 
 interface ReadDefinitions {
@@ -113,7 +110,7 @@ interface ReadDefinitions {
 
 /** `known`: the group is. */
 async function readDefinitions(
-  source: Client,
+  source: ClientBase,
   { config, db }: WorkerContext,
   known: boolean,
 ): Promise<ReadDefinitions> {
@@ -142,7 +139,7 @@ async function isKnown(db: Pool, group: string): Promise<boolean> {
 
 /** Of the tables that are about to be copied: what goes on already is not asked. */
 async function unfitCandidates(
-  source: Client,
+  source: ClientBase,
   { config, db }: WorkerContext,
   { selection }: Discovery,
 ): Promise<ReadonlyMap<number, Finding>> {
@@ -164,7 +161,7 @@ async function unfitCandidates(
  * no more. One that is registered otherwise and streams meets a definition that does not fit, and is copied again.
  */
 async function registerAll(
-  source: Client,
+  source: ClientBase,
   context: WorkerContext,
   { fingerprint, discovery, before }: ReadDefinitions,
   unfit: ReadonlyMap<number, Finding>,
@@ -197,7 +194,7 @@ interface Publishing {
 }
 
 async function publish(
-  source: Client,
+  source: ClientBase,
   { config, db }: WorkerContext,
   { selected, streamOf, serverVersion, keepOthers = false }: Publishing,
 ): Promise<void> {
