@@ -1,5 +1,5 @@
-// A test for each failpoint, generated from the list in the code (in the short form for some of each stage): a real worker is killed at that very point, started
-// again, and then every row of the mirror is compared with the source.
+// A test for each failpoint, generated from the list in the code (in the short form for some of each stage): a real worker
+// is killed at that very point, started again, and then every row of the mirror is compared with the source.
 import assert from "node:assert/strict";
 import { mkdir, readdir } from "node:fs/promises";
 import { hostname } from "node:os";
