@@ -1,6 +1,7 @@
 // Runs copier threads and feeds them ranges. It decides nothing about ranges: its owner claims and completes them.
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
+import { codeFile } from "../base/code-file.ts";
 import { PgFloError } from "../base/errors.ts";
 import type { CopierOptions, CopyJob, CopyJobResult, ErrorData, FromCopier, ToCopier } from "./copier-messages.ts";
 
@@ -44,7 +45,7 @@ export class CopierThreads implements AsyncDisposable {
 }
 
 function start(): Worker {
-  return new Worker(threadFile(), { execArgv: [] });
+  return new Worker(codeFile("copier-thread", import.meta.url), { execArgv: [] });
 }
 
 // A thread keeps up with a connection or two, and every further one has to start and to be compiled: no more of them
@@ -80,11 +81,6 @@ export async function runCopiers(
   signal.throwIfAborted();
   if (stop.signal.aborted) throw stop.signal.reason;
   for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
-}
-
-// import.meta.url ends in .ts in development and in .js in the package; the thread's file lies beside it.
-function threadFile(): URL {
-  return new URL(`./copier-thread${import.meta.url.slice(import.meta.url.lastIndexOf("."))}`, import.meta.url);
 }
 
 async function runThread(

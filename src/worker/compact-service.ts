@@ -4,8 +4,8 @@
 // and tried again at its next time.
 import { fork } from "node:child_process";
 import { once } from "node:events";
-import { fileURLToPath } from "node:url";
 import { systemClock } from "../base/clock.ts";
+import { codeFile } from "../base/code-file.ts";
 import { PgFloError } from "../base/errors.ts";
 import { errorFacts, type Log } from "../base/log.ts";
 import type { Config } from "../config/config.ts";
@@ -38,16 +38,9 @@ export async function compactRegularly(
   }
 }
 
-// import.meta.url ends in .ts in development and in .js in the package; the process's file lies beside it.
-function processFile(): string {
-  return fileURLToPath(
-    new URL(`./compact-process${import.meta.url.slice(import.meta.url.lastIndexOf("."))}`, import.meta.url),
-  );
-}
-
 async function runProcess(options: CompactProcessOptions, log: Log, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return;
-  const child = fork(processFile(), { serialization: "advanced", execArgv: [] });
+  const child = fork(codeFile("compact-process", import.meta.url), { serialization: "advanced", execArgv: [] });
   const send = (message: ToCompactProcess) => child.connected && child.send(message, () => {}); // it may just end
   let failure: PgFloError | undefined;
   child.on("message", (message: FromCompactProcess) => {
@@ -64,8 +57,9 @@ async function runProcess(options: CompactProcessOptions, log: Log, signal: Abor
   try {
     const [code, ended] = await once(child, "exit");
     if (failure) throw failure;
-    if (code !== 0 && !signal.aborted)
+    if (code !== 0 && !signal.aborted) {
       throw new PgFloError("INTERNAL", `compact, its process ended by ${ended ?? code}`);
+    }
   } catch (error) {
     throw error instanceof PgFloError
       ? error

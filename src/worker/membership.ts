@@ -63,7 +63,10 @@ export async function tellTakeover(
   await addEvent(db, group, { severity: "warning", code: "TAKEOVER", subject: slotName, message });
 }
 
-/** Renews the leases until the signal, and clears away workers that do not any more. A heartbeat that fails is repeated; one that says "you are dead" ends it. */
+/**
+ * Renews the leases until the signal, and clears away workers that do not any more. A heartbeat that fails is repeated;
+ * one that says "you are dead" ends it.
+ */
 export async function keepLeases(
   db: Queryable,
   worker: {
