@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { takeTurn } from "../../src/postgres/sessions.ts";
 import type { CliProcess } from "../support/cli.ts";
 import { assertEqualToSource } from "../support/mirror-sql.ts";
 import { connectTo, startPostgres, type TestServer } from "../support/postgres.ts";
@@ -154,6 +155,28 @@ for (const [when, phase] of [
     );
   });
 }
+
+test("the session that reads the definitions is ended in the middle: they are read again", async () => {
+  await using database = await source.createDatabase("catalog");
+  const { client } = database;
+  await client.query("create table t (id int primary key); insert into t values (1)");
+  await using run = await makeRun({ source: database.config, group: "catalog" });
+  assert.ok(await takeTurn(client, "definitions", "catalog", 0)); // the worker waits for it
+  await using worker = run.start();
+  await until("it was ended", async () => {
+    assert.ok(worker.running, worker.stderr);
+    const { rows } = await client.query(
+      `select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'pg-flo catalog catalog'
+       and query like '%pg_try_advisory_lock%'`,
+    );
+    return rows.length === 1;
+  });
+  await worker.saw(/CONNECTION_LOST/);
+  await client.query("select pg_advisory_unlock_all()");
+  await worker.saw(/table copied/);
+  worker.kill("SIGTERM");
+  assert.equal((await worker.ended).code, 0, worker.stderr);
+});
 
 test("a transaction that runs while the slot is made is in the mirror whole", async () => {
   await using database = await source.createDatabase("slow");
