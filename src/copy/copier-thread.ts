@@ -42,6 +42,11 @@ function startOptions(): Promise<CopierOptions> {
 async function runConnections(): Promise<void> {
   const storage = openStorage(options.storage);
   const ticker = setInterval(() => tellProgress(), PROGRESS_INTERVAL_MS);
+  // One that waits for a job would wait for ever: no other one gets any while the range that failed is not given back.
+  const endAll = (): void => {
+    for (const jobs of queues) jobs.push({ kind: "end" });
+  };
+  stop.signal.addEventListener("abort", endAll, { once: true });
   const running = queues.map((jobs, connection) =>
     runJobs(connection, jobs, storage, stop.signal).catch((error: unknown) => {
       stop.abort(error); // a thread fails as a whole
