@@ -122,4 +122,17 @@ test("an abort ends the run, the wait and the loop without an error, but hides n
     throw lost();
   };
   await assert.rejects(runService(stop, failing.signal, options), /CONNECTION_LOST/);
+
+  const looking = new AbortController();
+  const look = async () => {
+    looking.abort();
+    throw lost();
+  };
+  await runService(look, looking.signal, { ...options, nothingToFinish: true });
+  const broken = async () => {
+    throw new PgFloError("TABLE_FAILED", "x");
+  };
+  await assert.rejects(runService(broken, new AbortController().signal, { ...options, nothingToFinish: true }), {
+    code: "TABLE_FAILED",
+  });
 });

@@ -18,6 +18,8 @@ export interface ServiceOptions {
   /** Failures in a row after which the last error is thrown. Default: never, the operator decides. */
   readonly failuresMax?: number;
   readonly clock?: Clock;
+  /** A stop interrupts it in nothing that counts: an error to retry that meets it then is no failure of the stop. */
+  readonly nothingToFinish?: boolean;
 }
 
 const HEALTHY_AFTER_MS = 60_000;
@@ -33,10 +35,11 @@ export async function runService(run: Service, signal: AbortSignal, options: Ser
     try {
       return await run(signal);
     } catch (error) {
-      if (signal.aborted && isAbort(error, signal)) return;
+      const retryable = error instanceof PgFloError && error.action === "retry";
+      if (signal.aborted && (isAbort(error, signal) || (retryable && options.nothingToFinish))) return;
       if (clock.now() - startedAt >= (options.healthyAfterMs ?? HEALTHY_AFTER_MS)) failures = 0;
       failures++;
-      const again = error instanceof PgFloError && error.action === "retry" && !signal.aborted;
+      const again = retryable && !signal.aborted;
       if (!again || failures >= (options.failuresMax ?? Number.POSITIVE_INFINITY)) throw error;
       const waitMs = backoffMs(failures, options.limits ?? SERVICE_BACKOFF, clock.random);
       options.log.warn(`${options.name} failed, trying again`, { ...errorFacts(error), failures, waitMs });

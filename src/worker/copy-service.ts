@@ -86,7 +86,8 @@ export class CopyService {
 
   /** Runs until the signal. */
   run(signal: AbortSignal): Promise<void> {
-    return runService((inner) => this.#copy(inner), signal, { name: "copy", log: this.#options.log });
+    const { log } = this.#options;
+    return runService((inner) => this.#copy(inner), signal, { name: "copy", log, nothingToFinish: true });
   }
 
   async #copy(signal: AbortSignal): Promise<void> {

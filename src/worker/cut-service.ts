@@ -52,7 +52,8 @@ export class CutService {
   /** Runs until the signal. */
   run(signal: AbortSignal): Promise<void> {
     const { log, stream } = this.#options;
-    return runService((inner) => this.#serve(inner), signal, { name: `cuts of stream ${stream.stream}`, log });
+    const name = `cuts of stream ${stream.stream}`;
+    return runService((inner) => this.#serve(inner), signal, { name, log, nothingToFinish: true });
   }
 
   async #serve(signal: AbortSignal): Promise<void> {

@@ -47,7 +47,8 @@ export class DefinitionWatch {
 
   /** Looks until the signal. */
   run(signal: AbortSignal): Promise<void> {
-    return runService((inner) => this.#watch(inner), signal, { name: "definition watch", log: this.#options.log });
+    const { log } = this.#options;
+    return runService((inner) => this.#watch(inner), signal, { name: "definition watch", log, nothingToFinish: true });
   }
 
   async #watch(signal: AbortSignal): Promise<void> {

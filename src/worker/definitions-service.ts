@@ -64,7 +64,8 @@ export class DefinitionsService {
 
   /** Runs until the signal. */
   run(signal: AbortSignal): Promise<void> {
-    return runService((inner) => this.#serve(inner), signal, { name: "definitions", log: this.#options.log });
+    const { log } = this.#options;
+    return runService((inner) => this.#serve(inner), signal, { name: "definitions", log, nothingToFinish: true });
   }
 
   async #serve(signal: AbortSignal): Promise<void> {
