@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { makeFailpointRun } from "../support/failpoint-run.ts";
-import { testedVersions } from "../support/long-form.ts";
+import { isLongForm, testedVersions } from "../support/long-form.ts";
 import { assertEqualToSource } from "../support/mirror-sql.ts";
 import { startPostgres, type TestDatabase, type TestServer } from "../support/postgres.ts";
 import { makeRun, seededRandom, until } from "../support/replication-run.ts";
@@ -96,7 +96,7 @@ const SPREAD_MS = 11_000;
 /** Longer than between two looks of any kind. */
 const SETTLED_MS = 12_000;
 
-for (const version of testedVersions) {
+for (const version of isLongForm ? testedVersions : ([18] as const)) {
   describe(`copies after a changed definition on PostgreSQL ${version}`, () => {
     let server: TestServer;
     before(async () => {
