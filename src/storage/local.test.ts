@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { open, readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -130,6 +130,16 @@ test("a probe that fails half-way leaves nothing", async (t) => {
   const storage = openLocalStorage(parent, () => open("/dev/full", "w"));
   await assert.rejects(storage.probe(), isError("STORAGE_FULL", "ENOSPC"));
   assert.deepEqual(readdirSync(parent), []);
+});
+
+test("a probe removes what one left that was killed, an hour later", async (t) => {
+  const root = makeFolder(t);
+  writeFileSync(join(root, `${TEMPORARY_PREFIX}probe-1`), "");
+  const hour = new Date(Date.now() - 3_700_000);
+  writeFileSync(join(root, `${TEMPORARY_PREFIX}probe-2`), "");
+  utimesSync(join(root, `${TEMPORARY_PREFIX}probe-2`), hour, hour);
+  await openLocalStorage(root).probe();
+  assert.deepEqual(readdirSync(root), [`${TEMPORARY_PREFIX}probe-1`]);
 });
 
 test("folders that became empty go with their last file, and files can be made there again", async (t) => {

@@ -3,7 +3,18 @@
 // shows; readers that look for *.parquet never find it.
 import { randomUUID } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { type FileHandle, mkdir, open, opendir, readFile, rename, rmdir, stat, unlink } from "node:fs/promises";
+import {
+  type FileHandle,
+  mkdir,
+  open,
+  opendir,
+  readdir,
+  readFile,
+  rename,
+  rmdir,
+  stat,
+  unlink,
+} from "node:fs/promises";
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import { crc32 } from "node:zlib";
 import { PgFloError } from "../base/errors.ts";
@@ -14,6 +25,8 @@ import { errorCode, storageError } from "./storage-error.ts";
 
 export const TEMPORARY_PREFIX = ".tmp-";
 const PROBE_SIZE_BYTES = 4096;
+/** Nobody probes for so long: an older one is of a process that was killed. */
+const PROBE_LEFT_MS = 3_600_000;
 const READ_BYTES = 1 << 20;
 const KNOWN_FOLDERS_MAX = 10_000;
 const CREATE_ATTEMPTS_MAX = 10;
@@ -314,11 +327,21 @@ async function probe(root: string, create: (path: string) => Promise<LocalFile>,
     await file.finish();
     if (!(await readFile(path)).equals(bytes)) throw new Error("other bytes were read than were written");
     await unlink(path);
+    await removeLeftProbes(root);
     await folders.pruneRoot();
   } catch (error) {
     await file.abort();
     await unlinkIfThere(path);
     throw storageError("probe", path, error);
+  }
+}
+
+/** Only probes write temporary files at the root itself. */
+async function removeLeftProbes(root: string): Promise<void> {
+  for (const name of await readdir(root)) {
+    if (!isTemporary(name)) continue;
+    const left = await statIfThere(join(root, name));
+    if (left && left.mtimeMs < Date.now() - PROBE_LEFT_MS) await unlinkIfThere(join(root, name));
   }
 }
 

@@ -181,6 +181,22 @@ test("a bucket that is not there, a key that is not known and a server that is n
   }
 });
 
+test("a probe removes what one left that was killed, an hour later", async (t) => {
+  const storage = openStorage(freshConfig());
+  await (await storage.create(".pg-flo-probe-1")).finish();
+  const now = Date.now.bind(Date);
+  await storage.probe();
+  const left = async () => {
+    const found: string[] = [];
+    for await (const { path } of storage.list("")) found.push(path);
+    return found;
+  };
+  assert.deepEqual(await left(), [".pg-flo-probe-1"]);
+  t.mock.method(Date, "now", () => now() + 3_700_000);
+  await storage.probe();
+  assert.deepEqual(await left(), []);
+});
+
 test("over TLS files arrive whole, and a certificate that is not trusted is told with the way to trust it", async () => {
   const [key, cert] = await Promise.all(["key", "pem"].map((kind) => readFile(join(keys, `server.${kind}`))));
   const proxy = createTlsServer({ key: key!, cert: cert! }, (client) => {

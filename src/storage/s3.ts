@@ -13,6 +13,9 @@ import type { Storage, StoredEntry, UnfinishedFile } from "./storage.ts";
 const IN_FLIGHT_BYTES = 8 * PART_BYTES;
 const PROBE_SIZE_BYTES = 4096;
 const PROBE_TIMEOUT_MS = 60_000;
+const PROBE_PREFIX = ".pg-flo-probe-";
+/** Nobody probes for so long: an older one is of a process that was killed. */
+const PROBE_LEFT_MS = 3_600_000;
 
 /** A storage below `s3://bucket/prefix`. Throws only from its methods. */
 export function openS3Storage(config: S3StorageConfig): Storage {
@@ -113,10 +116,10 @@ async function removeUnfinished({ bucket, keyOf, urlOf }: Place, { path, id }: U
   }
 }
 
-/** Every kind of request that will be made, on one small object. */
+/** Every kind of request that will be made, on one small object. Removes those of processes that were killed at it. */
 async function probe(place: Place, create: (path: string) => Promise<S3Sink>): Promise<void> {
   const { bucket, keyOf, urlOf } = place;
-  const name = `.pg-flo-probe-${randomUUID()}`;
+  const name = `${PROBE_PREFIX}${randomUUID()}`;
   const bytes = Buffer.alloc(PROBE_SIZE_BYTES, name);
   let action = "write";
   try {
@@ -128,8 +131,12 @@ async function probe(place: Place, create: (path: string) => Promise<S3Sink>): P
     for await (const part of bucket.get(keyOf(name))) parts.push(part);
     if (!Buffer.concat(parts).equals(bytes)) throw new ForeignAnswerError("other bytes were read than were written");
     action = "list";
-    for await (const _ of bucket.list(keyOf(name))) break;
+    const old: string[] = [];
+    for await (const { key, modifiedAt } of bucket.list(keyOf(PROBE_PREFIX))) {
+      if (modifiedAt.getTime() < Date.now() - PROBE_LEFT_MS) old.push(key);
+    }
     action = "remove";
+    for (const key of old) await bucket.remove(key);
     await bucket.remove(keyOf(name));
     action = "begin an upload of";
     const uploadId = await bucket.startUpload(keyOf(name), name, AbortSignal.timeout(PROBE_TIMEOUT_MS));

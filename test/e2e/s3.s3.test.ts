@@ -31,9 +31,12 @@ function url(prefix: string, endpoint = s3.endpoint): string {
   return `s3://${s3.bucket}/${prefix}?endpoint=${endpoint}&region=us-east-1`;
 }
 
+/** Without the small object of a worker that was killed while it tried the bucket: a later start removes that. */
 async function keysIn(prefix: string): Promise<string[]> {
   const keys: string[] = [];
-  for await (const { path } of openStorage(s3.config(prefix)).list("")) keys.push(path);
+  for await (const { path } of openStorage(s3.config(prefix)).list("")) {
+    if (!path.startsWith(".pg-flo-probe-")) keys.push(path);
+  }
   return keys;
 }
 
