@@ -228,7 +228,8 @@ async function takeAway(
       const next = await readOwner(metadata);
       const ms = performance.now() - since;
       if (next !== null && next !== owner) return ms;
-      assert.ok(ms < MOVE_MAX_MS, `nobody took the stream in ${Math.round(ms)} ms`);
+      assert.ok(ms < MOVE_MAX_MS, `nobody took the stream in ${Math.round(ms)} ms:\n${lastWords(seats)}`);
+      await assertAlive(seats.filter((other) => other !== seat));
       await sleep(50);
     }
   } finally {
@@ -238,6 +239,10 @@ async function takeAway(
       seat.worker = seat.run.start();
     }
   }
+}
+
+function lastWords(seats: readonly Seat[]): string {
+  return seats.map(({ worker }) => `${worker.pid} ${worker.running}: ${worker.stderr.slice(-6000)}`).join("\n");
 }
 
 /** Null: nobody has it, or there is no stream yet. */

@@ -5,7 +5,7 @@ import type { Client } from "pg";
 import { silentLog } from "../../../src/base/log.ts";
 import type { Config } from "../../../src/config/config.ts";
 import { runWorker } from "../../../src/worker/worker.ts";
-import type { Application } from "./application.ts";
+import { type Application, LOCK_TIMEOUT } from "./application.ts";
 import { type Change, type CopiedTables, type GroupFiles, noteCopied } from "./files.ts";
 import type { Random } from "./random.ts";
 import type { Table } from "./schema.ts";
@@ -37,7 +37,9 @@ export async function twoThatFight(
       await sleep(random.below(40));
       if (!random.chance(0.3)) continue;
       steals++;
+      await db.query("set lock_timeout = 0"); // a robber waits for the batch that is being committed
       await db.query(random.pick(robberies), [fought.group]);
+      await db.query(LOCK_TIMEOUT);
     }
     for (const application of applications) await application.settle();
     await sleep(random.below(300));
