@@ -17,6 +17,9 @@ import { grown } from "./transaction-store.ts";
  * of a thousand tables would be gigabytes: above this a file is finished as soon as its pending rows are in it.
  */
 const MAX_OPEN_COLUMNS = 2048;
+/** Of the rows that are encoded in one go. */
+const SLICE_BYTES = 1024 * 1024;
+const SLICE_ROWS_MIN = 64;
 /** Files that are finished at the same time: each has a handle and its compressed pages. */
 const MAX_FINISHING_FILES = 16;
 
@@ -114,9 +117,10 @@ export class Batch implements ConsolidatedRows {
   }
 
   async #encodeAll(arena: Arena): Promise<void> {
+    const sliceRows = rowsOfSlice(arena.length / this.pendingRows);
     for (const batch of this.#tables.values()) {
-      for (let from = 0; from < batch.rows.count; from += SLICE_ROWS) {
-        const to = Math.min(from + SLICE_ROWS, batch.rows.count);
+      for (let from = 0; from < batch.rows.count; from += sliceRows) {
+        const to = Math.min(from + sliceRows, batch.rows.count);
         const wait = this.#encode(batch, from, to, arena);
         if (wait) await wait;
       }
@@ -227,6 +231,11 @@ export class Batch implements ConsolidatedRows {
     this.#xid = grow(this.#xid);
     this.#timestamp = grow(this.#timestamp);
   }
+}
+
+/** So many rows that what is read again for each column is in the processor's cache, and that pages end where they should. */
+function rowsOfSlice(rowBytes: number): number {
+  return Math.max(SLICE_ROWS_MIN, Math.min(SLICE_ROWS, Math.floor(SLICE_BYTES / rowBytes)));
 }
 
 function halves(count: number): { high: Int32Array; low: Int32Array } {

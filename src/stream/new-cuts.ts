@@ -94,7 +94,20 @@ export class NewCuts {
     if (!durable.encoding) reader.heldArena.reset();
   }
 
+  /** Whoever waits for the cut is told of a failure, as the stream is that ends with it. */
   #take(newCut: NewCut): Promise<void> | undefined {
+    const fail = (error: unknown): never => {
+      newCut.reject(error);
+      throw error;
+    };
+    try {
+      return this.#put(newCut)?.catch(fail);
+    } catch (error) {
+      return fail(error);
+    }
+  }
+
+  #put(newCut: NewCut): Promise<void> | undefined {
     const { cut } = newCut;
     // A table that failed meanwhile gets no cut: its changes are dropped.
     const tables = newCut.tables.filter((table) => table.cut === "awaited" && this.#fits(table, cut));
@@ -126,19 +139,18 @@ export class NewCuts {
         if (transaction.spilled) await batch.encodePending(reader.heldArena);
         if (transaction.commitLsn >= cut && !stopping()) await this.#taker.put(batch, transaction);
       }
+      if (!stopping()) {
+        finish();
+        return;
+      }
+      reject(streamEnded());
     } catch (error) {
-      reject(error);
       await batch.abort();
       throw error;
     } finally {
       this.taking = false;
       for (const { spilled } of held) await spilled?.release();
     }
-    if (!stopping()) {
-      finish();
-      return;
-    }
-    reject(streamEnded());
     await batch.abort();
   }
 

@@ -106,6 +106,8 @@ export class TableRowEncoder {
   readonly #positions: readonly Int32Array[];
   /** Per column of the table; null for one without an `_old_` twin. */
   readonly #oldPositions: readonly (Int32Array | null)[];
+  /** Per column of the table: the kind byte of values that are encoded as they come. */
+  readonly #kinds: Uint8Array;
   /** Columns whose binary form is their text. */
   readonly #sameAsText: readonly boolean[];
   readonly #identityColumns: ReadonlySet<number> | null;
@@ -134,6 +136,7 @@ export class TableRowEncoder {
     this.#positions = scratchPositions(0, table.columns.length);
     const old = scratchPositions(table.columns.length, oldPlans.length);
     this.#oldPositions = table.columns.map((_, index) => old[oldPlans.indexOf(index)] ?? null);
+    this.#kinds = Uint8Array.from(table.columns, ({ binary }) => (binary ? tupleKind.binary : tupleKind.text));
     this.#sameAsText = table.columns.map(
       ({ binary, tree: { shape } }) => binary && shape.kind === "value" && shape.family.parse === textFamily.parse,
     );
@@ -208,18 +211,23 @@ export class TableRowEncoder {
     positions: readonly (Int32Array | null)[],
     only: ReadonlySet<number> | null,
   ): void {
+    let { view } = arena;
     let at = firstColumn(tuple);
     for (let column = 0; column < positions.length; column++) {
-      const end = nextColumn(arena.view, at);
+      const end = nextColumn(view, at);
       const target = positions[column]!;
       if (target !== null && (only === null || only.has(column))) {
-        target[row] = this.#locateValue(column, row, columnValue(arena.view, at), arena);
+        if (view.getUint8(at) === this.#kinds[column]) target[row] = at + 1;
+        else {
+          target[row] = this.#locateValue(column, row, columnValue(view, at), arena);
+          view = arena.view; // it may have grown
+        }
       }
       at = end;
     }
   }
 
-  /** The position of the value at its kind byte. A value that came as text and has a family becomes binary here. */
+  /** The position of the value at its kind byte, whatever it is. A value that came as text and has a family becomes binary. */
   #locateValue(column: number, row: number, at: number, arena: Arena): number {
     const kind = arena.view.getUint8(at);
     if (kind === tupleKind.null) return CELL_NULL;
