@@ -97,6 +97,7 @@ export class StreamService {
 
   /** The stream that runs now, or the next one that does. */
   async running(signal: AbortSignal): Promise<Stream> {
+    signal.throwIfAborted(); // its event would never come, nor would another stream
     if (this.#current) return this.#current;
     const { promise, resolve, reject } = Promise.withResolvers<Stream>();
     this.#waiting.push(resolve);
