@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import type { ConnectionConfig } from "../../src/base/connection-config.ts";
 import type { Failpoint } from "../../src/base/failpoints.ts";
-import { silentLog } from "../../src/base/log.ts";
+import { createLog } from "../../src/base/log.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { runWorker } from "../../src/worker/worker.ts";
 import { type CliProcess, spawnCli } from "./cli.ts";
@@ -57,8 +57,13 @@ export async function makeFailpointRun(options: RunOptions): Promise<FailpointRu
 async function restart(file: string, source: ConnectionConfig): Promise<void> {
   const config = loadConfig(file, passwords(source));
   const timeout = AbortSignal.timeout(RESTART_TIMEOUT_MS);
-  await runWorker({ config, log: silentLog, untilCaughtUp: true }, timeout);
-  assert.ok(!timeout.aborted, "not caught up in time");
+  let told = "";
+  const write = (line: string): void => {
+    told += line;
+  };
+  const log = createLog({ json: false, level: "info", tty: false, write });
+  await runWorker({ config, log, untilCaughtUp: true }, timeout);
+  assert.ok(!timeout.aborted, `not caught up in time: ${told.slice(-4000)}`);
 }
 
 function passwords({ password }: ConnectionConfig): Record<string, string> {

@@ -35,7 +35,8 @@ export interface ReplicationRun extends AsyncDisposable {
   catchUp(timeoutMs?: number): Promise<CliResult>;
 }
 
-const KEEPS_FOR_EVER_MS = 600_000;
+/** Longer than any chaos: a worker that nobody killed must not be killed by this. */
+const KEEPS_FOR_EVER_MS = 4 * 3_600_000;
 
 export async function makeRun(options: RunOptions): Promise<ReplicationRun> {
   const folder = await makeTestFolder();

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "pg";
-import type { CliProcess } from "./cli.ts";
+import type { CliProcess, CliResult } from "./cli.ts";
 import { makeTestFolder } from "./folder.ts";
 import { type LossyProxy, startLossyProxy } from "./lossy-proxy.ts";
 import type { TestDatabase } from "./postgres.ts";
@@ -54,6 +54,8 @@ interface Seat {
 /** When a server falls silent the connection is given up after it. */
 const RECEIVE_TIMEOUT_MS = 5000;
 const CATCH_UP_MS = 600_000;
+/** A worker that has not ended so long after SIGTERM never will. */
+const END_MAX_MS = 60_000;
 /** A stream that found no new owner after it never will. */
 const MOVE_MAX_MS = 120_000;
 
@@ -185,7 +187,7 @@ async function stopAll(seats: readonly Seat[]): Promise<void> {
   await assertAlive(seats);
   for (const { worker } of seats) worker.kill("SIGTERM");
   for (const { worker } of seats) {
-    const { code, signal, stderr } = await worker.ended;
+    const { code, signal, stderr } = await endOf(worker);
     // Before it listens to it a signal ends it at once; at its start it tells what it could not reach.
     assert.ok(code === 0 || signal === "SIGTERM" || mayEnd(stderr), `${code} ${signal}: ${stderr.slice(-4000)}`);
   }
@@ -193,8 +195,19 @@ async function stopAll(seats: readonly Seat[]): Promise<void> {
 
 async function restart(seat: Seat, signal: "SIGKILL" | "SIGTERM"): Promise<void> {
   seat.worker.kill(signal);
-  await seat.worker.ended;
+  await endOf(seat.worker);
   seat.worker = seat.run.start();
+}
+
+/** A worker that was told to end does so, whatever was cut off at that moment. */
+async function endOf(worker: CliProcess): Promise<CliResult> {
+  const timeout = new AbortController();
+  const late = sleep(END_MAX_MS, null, { signal: timeout.signal });
+  const ended = await Promise.race([worker.ended, late]);
+  timeout.abort();
+  late.catch(() => {}); // aborted
+  assert.ok(ended, `worker ${worker.pid} did not end in ${END_MAX_MS} ms:\n${worker.stderr.slice(-6000)}`);
+  return ended;
 }
 
 /** What a worker tells at its start when it reaches nobody, or what it meets when others took all of its leases. */
