@@ -33,6 +33,16 @@ export interface TransactionOptions {
   readonly settings?: readonly string[];
 }
 
+const idleLimits = new WeakMap<Queryable, number>();
+
+/**
+ * Transactions of this pool or client that stand still for longer are ended by the server: whoever is suspended or cut off
+ * in the middle of one keeps its locks, and with them the others from taking its work, for no longer.
+ */
+export function limitIdleTransactions(db: Queryable, milliseconds: number): void {
+  idleLimits.set(db, Math.min(milliseconds, statementTimeoutMs));
+}
+
 /** Runs one statement. What the rows look like is what the statement says: the caller names their type. */
 export async function rows<Row>(db: Queryable, text: string, values: unknown[] = []): Promise<Row[]> {
   const result = await alone(db, () => run(db, text, values));
@@ -56,9 +66,8 @@ export async function transaction<T>(
 ): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await (isPool(db)
-        ? onPooledConnection(db, work, options)
-        : alone(db, () => onConnection(db, work, options)));
+      const begin = beginStatement(options, idleLimits.get(db) ?? statementTimeoutMs);
+      return await (isPool(db) ? onPooledConnection(db, work, begin) : alone(db, () => onConnection(db, work, begin)));
     } catch (error) {
       if (!isDeadlock(error) || attempt === deadlockAttempts) throw error;
     }
@@ -68,12 +77,12 @@ export async function transaction<T>(
 async function onPooledConnection<T>(
   pool: Pool,
   work: (transaction: Queryable) => Promise<T>,
-  options: TransactionOptions,
+  begin: string,
 ): Promise<T> {
   const client = await connectedClient(pool);
   let broken = true;
   try {
-    const result = await onConnection(client, work, options);
+    const result = await onConnection(client, work, begin);
     broken = false;
     return result;
   } finally {
@@ -92,10 +101,10 @@ async function connectedClient(pool: Pool): ReturnType<Pool["connect"]> {
 async function onConnection<T>(
   client: Queryable,
   work: (transaction: Queryable) => Promise<T>,
-  options: TransactionOptions,
+  begin: string,
 ): Promise<T> {
   const inside: Queryable = { query: (text, values) => client.query(text, values) };
-  await run(client, beginStatement(options));
+  await run(client, begin);
   let result: T;
   try {
     result = await work(inside);
@@ -114,12 +123,12 @@ async function onConnection<T>(
   return result;
 }
 
-function beginStatement(options: TransactionOptions): string {
+function beginStatement(options: TransactionOptions, idleMs: number): string {
   const mode = options.isolation === "snapshot" ? "isolation level repeatable read read only" : "read write";
   return (
     `begin ${mode}; set local statement_timeout = ${statementTimeoutMs}; ` +
     `set local lock_timeout = ${options.lockTimeoutMs ?? lockTimeoutMs}; ` +
-    `set local idle_in_transaction_session_timeout = ${statementTimeoutMs}` +
+    `set local idle_in_transaction_session_timeout = ${idleMs}` +
     (options.settings ?? []).map((setting) => `; set local ${setting}`).join("")
   );
 }

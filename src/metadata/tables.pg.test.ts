@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import fc from "fast-check";
 import {
   at,
@@ -15,11 +16,12 @@ import {
 import { startPostgres, type TestServer } from "../../test/support/postgres.ts";
 import { PgFloError } from "../base/errors.ts";
 import type { TableMode } from "../config/config.ts";
+import { openPool } from "../postgres/connect.ts";
 import { commitBatch } from "./batches.ts";
 import { clearTableError, copyAgain } from "./copy-again.ts";
 import { addEvent, eventsKept, readEvents } from "./events.ts";
 import { dropGroup, readGroup, registerGroup } from "./groups.ts";
-import { rows, transaction } from "./queryable.ts";
+import { limitIdleTransactions, rows, transaction } from "./queryable.ts";
 import { planRanges } from "./range-plans.ts";
 import { claimRange, completeRange } from "./ranges.ts";
 import { registerTables } from "./register-tables.ts";
@@ -349,4 +351,24 @@ test("transactions limit how long they wait, and say that the server is busy", a
   );
   const names = limits.map((limit) => limit.name);
   assert.deepEqual(names.sort(), ["idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout"]);
+});
+
+test("a transaction that stands still for longer than it may is ended, and what it had locked is free", async () => {
+  await using metadata = await makeMetadata(server);
+  const pool = await openPool(metadata.database.config, { applicationName: "stands still", max: 1 });
+  try {
+    await metadata.pool.query("create table locked (id int primary key); insert into locked values (1)");
+    limitIdleTransactions(pool, 300);
+    const still = transaction(pool, async (inside) => {
+      await rows(inside, "update locked set id = 1");
+      await sleep(1500);
+      await rows(inside, "update locked set id = 2");
+    });
+    const failure = assert.rejects(still, code("CONNECTION_LOST"));
+    await sleep(100);
+    await rows(metadata.pool, "update locked set id = 3");
+    await failure;
+  } finally {
+    await pool.end();
+  }
 });

@@ -2,6 +2,7 @@
 // until it is stopped. A worker that was taken for dead begins again as a new one; when definitions changed they are
 // read again, and the worker stays who it is.
 import type { Pool } from "pg";
+import { type BackoffLimits, SERVICE_BACKOFF } from "../base/backoff.ts";
 import { PgFloError } from "../base/errors.ts";
 import { failpoint } from "../base/failpoints.ts";
 import type { Log } from "../base/log.ts";
@@ -9,7 +10,7 @@ import { runService } from "../base/service.ts";
 import { Wakeup } from "../base/wakeup.ts";
 import type { Config } from "../config/config.ts";
 import { CopierThreads } from "../copy/copier.ts";
-import { metadataSessionOptions } from "../metadata/queryable.ts";
+import { limitIdleTransactions, metadataSessionOptions } from "../metadata/queryable.ts";
 import { copyIsAhead } from "../metadata/tables.ts";
 import { releaseWorker } from "../metadata/workers.ts";
 import { applicationName, connect, endClient, openPool } from "../postgres/connect.ts";
@@ -53,7 +54,8 @@ export async function runWorker(options: WorkerOptions, signal: AbortSignal): Pr
   const health = options.health ?? noSigns();
   await using copiers = new CopierThreads();
   const context: WorkerContext = { config, log, untilCaughtUp, health, db: db.pool, storage, copiers, start };
-  await runService((inner) => live(context, options, inner), signal, { name: "worker", log });
+  const limits = waitsWithin(config.leaseMs);
+  await runService((inner) => live(context, options, inner), signal, { name: "worker", log, limits });
 }
 
 async function openMetadataPool(config: Config): Promise<AsyncDisposable & { readonly pool: Pool }> {
@@ -62,6 +64,7 @@ async function openMetadataPool(config: Config): Promise<AsyncDisposable & { rea
     max: METADATA_CONNECTIONS,
     options: metadataSessionOptions.replaceAll("-c ", "").split(" ").filter(Boolean),
   });
+  limitIdleTransactions(pool, config.leaseMs);
   return { pool, [Symbol.asyncDispose]: () => pool.end() };
 }
 
@@ -116,6 +119,11 @@ async function live(
   }
 }
 
+/** Others count on a worker that is well again before long: what another one had it takes over. */
+function waitsWithin(leaseMs: number): BackoffLimits {
+  return { ...SERVICE_BACKOFF, maxMs: Math.min(SERVICE_BACKOFF.maxMs, leaseMs / 2) };
+}
+
 /** Round after round, over failures of the source and the metadata: the leases are kept meanwhile. */
 async function runRounds(context: WorkerContext, member: Member, signal: AbortSignal): Promise<void> {
   let first = true;
@@ -126,7 +134,7 @@ async function runRounds(context: WorkerContext, member: Member, signal: AbortSi
     first = false;
     await runRound(context, member, inner);
   };
-  await runService(round, signal, { name: "worker", log: context.log });
+  await runService(round, signal, { name: "worker", log: context.log, limits: waitsWithin(context.config.leaseMs) });
 }
 
 // A lease that cannot be given back runs out by itself; what ended the session matters more.
