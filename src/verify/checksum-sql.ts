@@ -88,9 +88,25 @@ function mirrorRows(plan: ChecksumPlan, table: MirrorTable, at: bigint): string 
   const key = plan.key.map((text) => `c${indexes[plan.columns.indexOf(text)]}`);
   const keySql =
     key.length === 0 ? "NULL::VARCHAR" : `to_json([${key.map((name) => `${name}::VARCHAR`).join(", ")}])::VARCHAR`;
-  const hash = `('0x' || md5(${nested(parts)})[1:16])::UBIGINT`;
-  const hashed = `SELECT ${[`${hash} AS h`, `${keySql} AS key`, ...(key[0] ? [`${key[0]} AS k`] : [])].join(", ")} FROM (${rows})`;
-  return `${ctes} SELECT h, key, ${mirrorBucket(plan.scheme)} AS bucket FROM (${hashed})`;
+  const digest = `(md5_number(${nested(parts)}) & 18446744073709551615::UHUGEINT)::UBIGINT`;
+  const hashed = `SELECT ${[`${digest} AS h`, `${keySql} AS key`, ...(key[0] ? [`${key[0]} AS k`] : [])].join(", ")} FROM (${rows})`;
+  return `${ctes} SELECT h, key, ${mirrorBucket(plan.scheme)} AS bucket FROM (${turnedRound(hashed)})`;
+}
+
+/**
+ * md5_number takes the digest's first byte for its last; turned round it is what the source's bits say, for less than half
+ * of what the way over hexadecimal digits costs. As subqueries, so that nothing is computed twice.
+ */
+function turnedRound(rows: string): string {
+  const swaps = [
+    [8, 0x00ff00ff00ff00ffn],
+    [16, 0x0000ffff0000ffffn],
+    [32, 0xffffffffn],
+  ] as const;
+  return swaps.reduce((from, [bits, mask]) => {
+    const swapped = `((h & ${mask}::UBIGINT) << ${bits}) | ((h >> ${bits}) & ${mask}::UBIGINT)`;
+    return `SELECT * REPLACE (${swapped} AS h) FROM (${from})`;
+  }, rows);
 }
 
 function mirrorBucket(scheme: BucketScheme): string {
@@ -120,7 +136,8 @@ function sourceHash({ columns, utf8 }: ChecksumPlan): string {
     // Of a composite, IS NULL would say that all of its fields are.
     return [`${quoteIdentifier(column.name)} is not distinct from null`, source, "','"];
   });
-  return `('x' || md5(${inUtf8(nested(parts))}))::bit(64)::int8`;
+  // Without the digits that do not count, which would be read too.
+  return `('x' || left(md5(${inUtf8(nested(parts))}), 16))::bit(64)::int8`;
 }
 
 function mirrorParts({ framing }: ColumnText, value: string): string[] {
