@@ -5,6 +5,7 @@ import { PgFloError } from "../base/errors.ts";
 import { errorFacts, type Log, type LogFacts, type LogLevel } from "../base/log.ts";
 import { compactTable } from "../compact/compact-table.ts";
 import { removeRetired } from "../compact/retired.ts";
+import { limitIdleTransactions } from "../metadata/queryable.ts";
 import { readTables } from "../metadata/tables.ts";
 import { applicationName, connect, endClient } from "../postgres/connect.ts";
 import { openStorage } from "../storage/open.ts";
@@ -31,6 +32,7 @@ const log: Log = {
 async function compactAll({ config, tableIds }: CompactProcessOptions, signal: AbortSignal): Promise<void> {
   const storage = openStorage(config.storage);
   const db = await connect(config.metadata, { applicationName: applicationName(config.group, "compact") });
+  limitIdleTransactions(db, config.leaseMs);
   try {
     const tables = new Map((await readTables(db, config.group)).map((table) => [table.tableId, table]));
     for (const tableId of tableIds) {
