@@ -139,11 +139,9 @@ export class NewCuts {
         if (transaction.spilled) await batch.encodePending(reader.heldArena);
         if (transaction.commitLsn >= cut && !stopping()) await this.#taker.put(batch, transaction);
       }
-      if (!stopping()) {
-        finish();
-        return;
-      }
+      if (!stopping()) return finish();
       reject(streamEnded());
+      await batch.abort();
     } catch (error) {
       await batch.abort();
       throw error;
@@ -151,7 +149,6 @@ export class NewCuts {
       this.taking = false;
       for (const { spilled } of held) await spilled?.release();
     }
-    await batch.abort();
   }
 
   #fits(table: StreamTable, cut: Lsn): boolean {

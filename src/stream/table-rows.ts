@@ -239,7 +239,7 @@ export class TableRowEncoder {
       else this.#unchanged.set(row, [source.name]);
       return CELL_NULL;
     }
-    if (binary === (kind === tupleKind.binary) || this.#sameAsText[column]) return at + 1;
+    if (kind === this.#kinds[column] || this.#sameAsText[column]) return at + 1;
     if (!binary) {
       throw new PgFloError(
         "NEEDS_TEXT",

@@ -201,11 +201,7 @@ async function restart(seat: Seat, signal: "SIGKILL" | "SIGTERM"): Promise<void>
 
 /** A worker that was told to end does so, whatever was cut off at that moment. */
 async function endOf(worker: CliProcess): Promise<CliResult> {
-  const timeout = new AbortController();
-  const late = sleep(END_MAX_MS, null, { signal: timeout.signal });
-  const ended = await Promise.race([worker.ended, late]);
-  timeout.abort();
-  late.catch(() => {}); // aborted
+  const ended = await Promise.race([worker.ended, sleep(END_MAX_MS, null, { ref: false })]);
   assert.ok(ended, `worker ${worker.pid} did not end in ${END_MAX_MS} ms:\n${worker.stderr.slice(-6000)}`);
   return ended;
 }
