@@ -19,7 +19,7 @@ export async function registerSnapshot(db: Queryable, snapshot: RegisteredSnapsh
   const added = await row(
     db,
     `insert into _pg_flo.snapshots (group_name, worker_id, lsn, snapshot_name)
-     select $1, worker_id, $3, $4 from _pg_flo.workers where worker_id = $2
+     select $1, worker_id, $3, $4 from _pg_flo.workers where worker_id = $2 for key share
      on conflict (worker_id, lsn) do update set snapshot_name = excluded.snapshot_name
      returning 1`,
     [snapshot.group, snapshot.workerId, snapshot.lsn.toString(), snapshot.name],

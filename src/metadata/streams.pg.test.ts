@@ -9,6 +9,7 @@ import {
   newFile,
   tableColumn,
   testLeaseMs,
+  waitForLock,
   wantedTable,
 } from "../../test/support/metadata.ts";
 import { startPostgres, type TestServer } from "../../test/support/postgres.ts";
@@ -353,16 +354,6 @@ test("a worker that is silent for longer than a lease is cleaned away, and can c
 
 function isInternal(error: unknown): boolean {
   return error instanceof PgFloError && error.code === "INTERNAL";
-}
-
-/** Until some session of the database waits for a lock. */
-async function waitForLock(db: Queryable): Promise<void> {
-  for (;;) {
-    const waiting = await db.query(
-      "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
-    );
-    if (waiting.rows.length > 0) return;
-  }
 }
 
 /** A connection that the network cuts just before or just after the server gets a statement. */

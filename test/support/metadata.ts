@@ -6,7 +6,7 @@ import type { TableMode } from "../../src/config/config.ts";
 import type { NewFile } from "../../src/metadata/files.ts";
 import { registerGroup } from "../../src/metadata/groups.ts";
 import { openMetadata } from "../../src/metadata/migrations.ts";
-import { metadataSessionOptions } from "../../src/metadata/queryable.ts";
+import { metadataSessionOptions, type Queryable } from "../../src/metadata/queryable.ts";
 import { registerTables, type WantedTable } from "../../src/metadata/register-tables.ts";
 import type { Table, TableColumn } from "../../src/metadata/tables.ts";
 import { registerWorker } from "../../src/metadata/workers.ts";
@@ -98,4 +98,14 @@ export function newFile(
 
 export function at(position: number): Lsn {
   return lsn(BigInt(position));
+}
+
+/** Until some session of the database waits for a lock. */
+export async function waitForLock(db: Queryable): Promise<void> {
+  for (;;) {
+    const waiting = await db.query(
+      "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+    );
+    if (waiting.rows.length > 0) return;
+  }
 }
