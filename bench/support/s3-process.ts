@@ -29,6 +29,7 @@ export async function startS3Process(): Promise<S3Process> {
     once(child, "exit").then(() => Promise.reject(new Error("the S3 server did not start"))),
   ])) as [string];
   const { endpoint, bucket, env } = JSON.parse(line) as Told;
+  Object.assign(process.env, env); // the credentials, for what reads the bucket here
   return {
     env,
     config: (prefix) => ({

@@ -134,7 +134,7 @@ async function withRows(
   try {
     const [first] = await source.query(`select * from (${sql}) s limit 0`).then(({ fields }) => [fields.length]);
     const columns = Array.from({ length: first! }, (_, at) => `'c${at}': 'VARCHAR'`).join(", ");
-    const csv = `read_csv('${path}', header = false, delim = ',', quote = '"', escape = '"', nullstr = '\\N', allow_quoted_nulls = false, columns = {${columns}})`;
+    const csv = `read_csv('${path}', auto_detect = false, header = false, delim = ',', quote = '"', escape = '"', nullstr = '\\N', allow_quoted_nulls = false, columns = {${columns}})`;
     await mirror.rows(`CREATE OR REPLACE TABLE expected_rows AS SELECT * FROM ${csv}`);
     await use("expected_rows");
   } finally {
