@@ -132,6 +132,13 @@ test("a probe that fails half-way leaves nothing", async (t) => {
   assert.deepEqual(readdirSync(parent), []);
 });
 
+test("probes of many workers that start together do not take each other's folder away", async (t) => {
+  const parent = makeFolder(t);
+  const storages = Array.from({ length: 8 }, () => openLocalStorage(join(parent, "a", "b")));
+  for (let round = 0; round < 50; round++) await Promise.all(storages.map((storage) => storage.probe()));
+  assert.deepEqual(readdirSync(parent), []);
+});
+
 test("a probe removes what one left that was killed, an hour later", async (t) => {
   const root = makeFolder(t);
   writeFileSync(join(root, `${TEMPORARY_PREFIX}probe-1`), "");

@@ -326,8 +326,8 @@ async function probe(root: string, create: (path: string) => Promise<LocalFile>,
     await file.write(bytes);
     await file.finish();
     if (!(await readFile(path)).equals(bytes)) throw new Error("other bytes were read than were written");
+    await removeLeftProbes(root); // while this one's file keeps the folder there
     await unlink(path);
-    await removeLeftProbes(root);
     await folders.pruneRoot();
   } catch (error) {
     await file.abort();
