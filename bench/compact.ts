@@ -52,7 +52,7 @@ async function writeBatches(database: TestDatabase): Promise<void> {
 }
 
 await using built = await buildPackage();
-await using server = await startPostgres({ settings: { wal_level: "logical" } });
+await using server = await startPostgres({ onDisk: true, settings: { wal_level: "logical" } });
 await using database = await server.createDatabase("bench");
 const folder = await mkdtemp(join(tmpdir(), "pg-flo-bench-"));
 const config = join(folder, "pg-flo.yaml");

@@ -141,7 +141,7 @@ await using _ = s3;
 await using built = await buildPackage();
 const { binary } = built;
 const tools = await findTools();
-await using server = await startPostgres({ settings });
+await using server = await startPostgres({ onDisk: true, settings });
 await using database = await server.createDatabase("bench");
 for (const name of options.tables.split(",")) {
   const table = benchTables.find((candidate) => candidate.name === name);

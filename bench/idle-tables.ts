@@ -80,7 +80,10 @@ function report(what: string, samples: readonly Sample[]): void {
 }
 
 await using built = await buildPackage();
-await using server = await startPostgres({ settings: { max_wal_size: "8GB", max_locks_per_transaction: "1024" } });
+await using server = await startPostgres({
+  onDisk: true,
+  settings: { max_wal_size: "8GB", max_locks_per_transaction: "1024" },
+});
 await using database = await server.createDatabase("bench");
 const folder = await mkdtemp(join(tmpdir(), "pg-flo-bench-"));
 try {

@@ -27,6 +27,7 @@ const expressions: Readonly<Record<string, string>> = {
 
 await using built = await buildPackage();
 await using server = await startPostgres({
+  onDisk: true,
   settings: { shared_buffers: "256MB", max_wal_size: "16GB", autovacuum: "off" },
 });
 const folder = await mkdtemp(join(tmpdir(), "pg-flo-bench-"));

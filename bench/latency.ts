@@ -92,7 +92,7 @@ function latencies(commits: readonly Commit[], seen: readonly Commit[], fromMs: 
 }
 
 await using built = await buildPackage();
-await using server = await startPostgres({ settings: { shared_buffers: "512MB", max_wal_size: "8GB" } });
+await using server = await startPostgres({ onDisk: true, settings: { shared_buffers: "512MB", max_wal_size: "8GB" } });
 await using database = await server.createDatabase("bench");
 const folder = await mkdtemp(join(tmpdir(), "pg-flo-bench-"));
 try {

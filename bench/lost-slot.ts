@@ -17,7 +17,7 @@ const rowCount = Number(options.rows);
 const step = Math.floor(rowCount / Number(options.changes));
 const settings = { shared_buffers: "1GB", max_wal_size: "16GB", autovacuum: "off", wal_level: "logical" };
 
-await using server = await startPostgres({ settings });
+await using server = await startPostgres({ onDisk: true, settings });
 await using database = await server.createDatabase("bench");
 const copyStarted = performance.now();
 await using mirrored = await mirrorTable(database, options.table, rowCount);

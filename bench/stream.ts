@@ -102,7 +102,7 @@ function drain(
 await using built = await buildPackage();
 const { binary } = built;
 const tools = await findTools();
-await using server = await startPostgres({ settings });
+await using server = await startPostgres({ onDisk: true, settings });
 await using database = await server.createDatabase("bench");
 const folder = await mkdtemp(join(tmpdir(), "pg-flo-bench-"));
 try {

@@ -93,7 +93,7 @@ async function killInTheMiddle(config: string, group: string, wholeMs: number): 
 
 await using built = await buildPackage();
 const tools = await findTools();
-await using server = await startPostgres({ settings });
+await using server = await startPostgres({ onDisk: true, settings });
 await using database = await server.createDatabase("bench");
 const folder = await mkdtemp(join(tmpdir(), "pg-flo-bench-"));
 const replicate = (config: string) =>

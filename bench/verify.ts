@@ -18,7 +18,7 @@ const { values: options } = parseArgs({
 const rowCount = Number(options.rows);
 const settings = { shared_buffers: "1GB", max_wal_size: "16GB", autovacuum: "off", wal_level: "logical" };
 
-await using server = await startPostgres({ settings });
+await using server = await startPostgres({ onDisk: true, settings });
 await using database = await server.createDatabase("bench");
 await using mirrored = await mirrorTable(database, options.table, rowCount);
 await using worker = mirrored.spawn("replicate");

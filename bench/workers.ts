@@ -37,7 +37,7 @@ const POLL_MS = 200;
 
 await using s3 = options.storage.split(",").includes("s3") ? await startS3Process() : null;
 await using built = await buildPackage();
-await using server = await startPostgres({ settings });
+await using server = await startPostgres({ onDisk: true, settings });
 
 interface Run {
   readonly copiedMs: number;

@@ -35,7 +35,7 @@ interface Cost {
 /** Prints a line for each subject whose type the server has. `rowCount`: at least. */
 export async function comparePaths(subjects: readonly Subject[], rowCount: number): Promise<void> {
   const settings = { shared_buffers: "512MB", max_wal_size: "8GB", autovacuum: "off" };
-  await using server = await startPostgres({ settings });
+  await using server = await startPostgres({ onDisk: true, settings });
   await using database = await server.createDatabase("bench");
   await database.client.query(setupSql);
   const times = Math.ceil(rowCount / distinctCount);

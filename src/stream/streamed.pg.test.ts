@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "pg";
 import { makeTestFolder } from "../../test/support/folder.ts";
-import { testedVersions } from "../../test/support/long-form.ts";
+import { sampledVersions } from "../../test/support/long-form.ts";
 import { type PostgresVersion, startPostgres, type TestDatabase } from "../../test/support/postgres.ts";
 import { sortedRows, type TableState } from "../../test/support/stream-log.ts";
 import { applyBatch, INSERT_PUBLICATION, PUBLICATION, StreamLog } from "../../test/support/stream-run.ts";
@@ -58,7 +58,7 @@ async function runOne(client: Client, number: number): Promise<void> {
   await client.query(`delete from t where id % 7 = 0 and id between ${from} and ${from} + 999`);
 }
 
-for (const version of testedVersions) {
+for (const version of sampledVersions) {
   test(`PostgreSQL ${version}: hundreds open at once, a third aborted, with savepoints rolled back`, async () => {
     await manyAtOnce(version, version === 18 ? 500 : 120);
   });

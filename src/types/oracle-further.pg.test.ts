@@ -6,6 +6,7 @@ import { after, before, test } from "node:test";
 import pg from "pg";
 import { copyTable, printedValues } from "../../test/support/copied-tables.ts";
 import { makeTestFolder } from "../../test/support/folder.ts";
+import { isLongForm } from "../../test/support/long-form.ts";
 import { type Columns, readEverywhere, sameColumns, type Value } from "../../test/support/parquet-readers.ts";
 import { startPostgres, type TestDatabase, type TestServer } from "../../test/support/postgres.ts";
 import {
@@ -21,7 +22,7 @@ import { connect } from "../postgres/connect.ts";
 import { type ColumnPlan, planColumns } from "./registry.ts";
 
 const seed = Number(process.env.PG_FLO_SEED ?? Math.random().toFixed(9));
-const rowCount = 800;
+const rowCount = isLongForm ? 800 : 300;
 const typeNames = Object.keys(furtherTypes);
 const quoted = (type: string) => pg.escapeIdentifier(`v ${type}`);
 

@@ -7,6 +7,7 @@ import pg from "pg";
 import { copyTable, printedValues } from "../../test/support/copied-tables.ts";
 import { expectedNative } from "../../test/support/expected-native.ts";
 import { makeTestFolder } from "../../test/support/folder.ts";
+import { isLongForm } from "../../test/support/long-form.ts";
 import { queryDuckdb, readEverywhere, sameColumns } from "../../test/support/parquet-readers.ts";
 import { makePipeline, replicate } from "../../test/support/pipeline.ts";
 import { startPostgres, type TestDatabase, type TestServer } from "../../test/support/postgres.ts";
@@ -18,7 +19,7 @@ import { connect } from "../postgres/connect.ts";
 import { type ColumnPlan, planColumns } from "./registry.ts";
 
 const seed = Number(process.env.PG_FLO_SEED ?? Math.random().toFixed(9));
-const rowCount = 400;
+const rowCount = isLongForm ? 400 : 150;
 const randomTypes: Readonly<Record<string, string>> = { ...commonTypes, ...furtherTypes };
 const typeNames = Object.keys(randomTypes);
 const quoted = (type: string): string => pg.escapeIdentifier(`v ${type}`);

@@ -6,6 +6,7 @@ import pg from "pg";
 import { copyTable, printedValues } from "../../test/support/copied-tables.ts";
 import { expectedValue } from "../../test/support/expected-values.ts";
 import { makeTestFolder } from "../../test/support/folder.ts";
+import { isLongForm } from "../../test/support/long-form.ts";
 import { type Columns, readEverywhere, sameColumns } from "../../test/support/parquet-readers.ts";
 import { startPostgres, type TestServer } from "../../test/support/postgres.ts";
 import { arrayOfNeighboursSql, commonTypes, functionsSql } from "../../test/support/random-values.ts";
@@ -15,7 +16,7 @@ import { connect } from "../postgres/connect.ts";
 import { type ColumnPlan, planColumns } from "./registry.ts";
 
 const seed = Number(process.env.PG_FLO_SEED ?? Math.random().toFixed(9));
-const rowCount = 3000;
+const rowCount = isLongForm ? 3000 : 1000;
 
 // Made from timestamps: the same values, and none that daylight saving could shift.
 const alsoTimestamptz = "timestamptz";

@@ -10,6 +10,11 @@ const shortVersions: readonly PostgresVersion[] = [14, 18];
 /** Those that a test runs on, when every one costs a server and many seconds. */
 export const testedVersions: readonly PostgresVersion[] = isLongForm ? postgresVersions : shortVersions;
 
+/** Where versions hardly matter: one of those in the short form, another one each time. */
+export const sampledVersions: readonly PostgresVersion[] = isLongForm
+  ? postgresVersions
+  : [shortVersions[Math.floor(Math.random() * shortVersions.length)]!];
+
 /** All of them in the long form, in the short one so many that are taken at random. */
 export function sampleOf<Item>(items: readonly Item[], count: number, random: () => number): readonly Item[] {
   if (isLongForm || items.length <= count) return items;

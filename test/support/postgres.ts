@@ -1,10 +1,24 @@
 // Real PostgreSQL servers for tests, versions 14 to 18, each in a temporary folder of its own.
 // A server that a test forgets ends with the test's process.
+import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
+import { mkdir, mkdtemp, readFile, rename, rm, stat, statfs, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import pg from "pg";
 import type { ConnectionConfig } from "../../src/base/connection-config.ts";
-import { type EmbeddedPostgres, type PostgresSettings, startEmbedded } from "../../src/demo/embedded-postgres.ts";
-import { resolveBinaries } from "../../src/demo/postgres-binaries.ts";
+import {
+  type ClusterTemplate,
+  type EmbeddedPostgres,
+  type PostgresSettings,
+  startEmbedded,
+} from "../../src/demo/embedded-postgres.ts";
+import { type PostgresBinaries, resolveBinaries } from "../../src/demo/postgres-binaries.ts";
+
+const run = promisify(execFile);
+
+const templatesFolder = fileURLToPath(new URL("../../node_modules/.cache/pg-flo-clusters", import.meta.url));
 
 export type PostgresVersion = 14 | 15 | 16 | 17 | 18;
 export const postgresVersions: readonly PostgresVersion[] = [14, 15, 16, 17, 18];
@@ -36,13 +50,23 @@ export interface TestDatabase extends AsyncDisposable {
 /** Nothing waits for the disk: these clusters never outlive a test. `settings` may turn it on again. */
 const testSettings: PostgresSettings = { fsync: "off", full_page_writes: "off" };
 
-/** Starts a server (about half a second). Use it with `await using`. */
-export async function startPostgres(
-  options: { readonly version?: PostgresVersion; readonly settings?: PostgresSettings } = {},
-): Promise<TestServer> {
+export interface TestServerOptions {
+  readonly version?: PostgresVersion;
+  readonly settings?: PostgresSettings;
+  /** Its files are on disk, as those of a real server are: for benchmarks, and for what is larger than memory. */
+  readonly onDisk?: boolean;
+}
+
+/** Starts a server (a quarter of a second). Use it with `await using`. */
+export async function startPostgres(options: TestServerOptions = {}): Promise<TestServer> {
   const version = options.version ?? 18;
-  const binaries = await resolveBinaries(version === 18 ? "embedded-postgres" : `embedded-postgres-${version}`);
-  const server = await startEmbedded({ binaries, settings: { ...testSettings, ...options.settings } });
+  const found = await binariesOf(version);
+  const binaries = options.onDisk ? found : { ...found, tempRoot: await memoryRoot(found) };
+  const template = await clusterTemplate(found);
+  const server = await startEmbedded({
+    ...{ binaries, settings: { ...testSettings, ...options.settings } },
+    ...(template && { template }),
+  });
   return {
     version,
     server,
@@ -64,6 +88,57 @@ export async function startPostgres(
     kill: () => server.kill(),
     [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
   };
+}
+
+const resolved = new Map<PostgresVersion, Promise<PostgresBinaries>>();
+
+/** Looked up once for each process: it asks several programs. */
+export function binariesOf(version: PostgresVersion): Promise<PostgresBinaries> {
+  const name = version === 18 ? "embedded-postgres" : `embedded-postgres-${version}`;
+  const known = resolved.get(version) ?? resolveBinaries(name);
+  resolved.set(version, known);
+  return known;
+}
+
+const MEMORY_ROOT = "/dev/shm";
+const MEMORY_FREE_BYTES = 6 * 2 ** 30;
+
+/** Making a cluster writes a thousand files: in memory it takes half of the time, where there is room for it. */
+async function memoryRoot({ tempRoot }: PostgresBinaries): Promise<string> {
+  try {
+    const { mode } = await stat(MEMORY_ROOT);
+    const { bavail, bsize } = await statfs(MEMORY_ROOT);
+    return (mode & 0o777) === 0o777 && bavail * bsize >= MEMORY_FREE_BYTES ? MEMORY_ROOT : tempRoot;
+  } catch {
+    return tempRoot; // not Linux
+  }
+}
+
+/**
+ * A new cluster that all tests begin with a copy of, so that initdb runs once for each version and user. Tests of several
+ * processes may make it at the same time: the first one that is ready counts. Null where it cannot be kept.
+ */
+async function clusterTemplate(binaries: PostgresBinaries): Promise<ClusterTemplate | null> {
+  const owner = binaries.user?.uid ?? process.getuid?.() ?? 0;
+  const folder = join(templatesFolder, `${binaries.version}-${owner}`);
+  const password = () => readFile(join(folder, "password"), "utf8");
+  const known = await password().catch(() => null);
+  if (known !== null) return { dataFolder: join(folder, "data"), password: known };
+  const own = await mkdir(templatesFolder, { recursive: true })
+    .then(() => mkdtemp(`${folder}.`))
+    .catch(() => null); // the checkout is another user's
+  if (own === null) return null;
+  try {
+    await using server = await startEmbedded({ binaries, settings: testSettings });
+    await server.halt();
+    await run("cp", ["-a", server.dataFolder, join(own, "data")]);
+    await writeFile(join(own, "password"), server.password);
+    await rename(own, folder);
+  } catch (error) {
+    await rm(own, { recursive: true, force: true });
+    if ((error as NodeJS.ErrnoException).code !== "ENOTEMPTY") throw error;
+  }
+  return { dataFolder: join(folder, "data"), password: await password() };
 }
 
 /** A connected client. Errors of an idle connection (a test killed the server) show at its next query. */

@@ -2,13 +2,12 @@
 // Its primary's slots are synchronized when they are failover slots (PostgreSQL 17 and later).
 import { execFile } from "node:child_process";
 import { appendFile, chmod, chown, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import type { ConnectionConfig } from "../../src/base/connection-config.ts";
 import { EmbeddedPostgres } from "../../src/demo/embedded-postgres.ts";
-import { resolveBinaries } from "../../src/demo/postgres-binaries.ts";
-import { connectTo, type TestServer } from "./postgres.ts";
+import { binariesOf, connectTo, type TestServer } from "./postgres.ts";
 
 const run = promisify(execFile);
 const SLOT = "standby";
@@ -26,10 +25,8 @@ export interface TestStandby extends AsyncDisposable {
 }
 
 export async function startStandby(primary: TestServer): Promise<TestStandby> {
-  const binaries = await resolveBinaries(
-    primary.version === 18 ? "embedded-postgres" : `embedded-postgres-${primary.version}`,
-  );
-  const folder = await mkdtemp(join(binaries.tempRoot, "pg-flo-standby-"));
+  const binaries = await binariesOf(primary.version);
+  const folder = await mkdtemp(join(dirname(primary.server.folder), "pg-flo-standby-"));
   try {
     await chmod(folder, 0o700);
     const server = new EmbeddedPostgres(binaries, folder, primary.server.password);

@@ -3,7 +3,7 @@ import { chmod, chown, copyFile, mkdtemp, rm, writeFile } from "node:fs/promises
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { PostgresSettings } from "../../src/demo/embedded-postgres.ts";
-import { resolveBinaries } from "../../src/demo/postgres-binaries.ts";
+import { binariesOf } from "./postgres.ts";
 
 const folderOfKeys = join(import.meta.dirname, "tls");
 
@@ -17,7 +17,7 @@ export const tlsFiles = {
 /** Settings that turn TLS on; `hba` replaces pg_hba.conf. Dispose after the server. */
 export async function tlsSettings(hba: string): Promise<AsyncDisposable & { readonly settings: PostgresSettings }> {
   const folder = await mkdtemp(join(tmpdir(), "pg-flo-tls-"));
-  const { user } = await resolveBinaries("embedded-postgres");
+  const { user } = await binariesOf(18);
   const files = { ssl_ca_file: "ca.pem", ssl_cert_file: "server.pem", ssl_key_file: "server.key" };
   for (const name of Object.values(files)) await copyFile(join(folderOfKeys, name), join(folder, name));
   await writeFile(join(folder, "hba.conf"), hba);
