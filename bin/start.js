@@ -10,6 +10,6 @@ process.env.NODE_COMPILE_CACHE ??= join(tmpdir(), "node-compile-cache"); // Node
 enableCompileCache(process.env.NODE_COMPILE_CACHE);
 
 const source = new URL("../src/cli/main.ts", import.meta.url);
-const compiled = new URL("../dist/cli/main.js", import.meta.url);
+const compiled = new URL("../dist/main.js", import.meta.url);
 const { main } = await import(existsSync(source) ? source.href : compiled.href);
 await main();

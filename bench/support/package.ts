@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
-const built = ["bin", "src", "scripts", "package.json", "tsconfig.json", "tsconfig.build.json"];
+const built = ["bin", "src", "scripts", "package.json", "tsconfig.json"];
 
 export interface BuiltPackage extends AsyncDisposable {
   /** bin/pg-flo.js of it. */

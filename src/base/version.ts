@@ -1,9 +1,7 @@
 // The version of this build, read from the package that it is part of.
-import { readFileSync } from "node:fs";
+import packageFile from "../../package.json" with { type: "json" };
 
-const packageFile = new URL("../../package.json", import.meta.url);
-
-export const version: string = (JSON.parse(readFileSync(packageFile, "utf8")) as { version: string }).version;
+export const { version } = packageFile;
 
 /** Parquet's created_by. parquet-java drops a file's statistics when this form does not parse. */
 export const createdBy = `pg-flo version ${version} (build ${version})`;
