@@ -16,8 +16,8 @@ export interface BucketSum {
 
 export type BucketSums = ReadonlyMap<bigint, BucketSum>;
 
-/** Two rows that differ are listed with so many others. More buckets cost the server memory. */
-const ROWS_PER_BUCKET = 256;
+/** Two rows that differ are listed with so many others. More buckets cost the server memory, and its cache. */
+const ROWS_PER_BUCKET = 1024;
 const BUCKETS_MAX = 131_072;
 
 export function bucketScheme(

@@ -1,6 +1,6 @@
 // Checksums as SQL, the same on both sides: of a row, the first 64 bits of the MD5 of its columns' texts; of a bucket,
 // the number of its rows and the sum of their checksums. Rows stay where they are. Pure.
-import { quoteIdentifier, quoteLiteral } from "../postgres/quote.ts";
+import { quoteIdentifier } from "../postgres/quote.ts";
 import type { MirrorTable } from "../query/mirror-table.ts";
 import { newestVersion } from "../query/mirror-table.ts";
 import type { ScannedColumn } from "../query/scan-sql.ts";
@@ -20,18 +20,18 @@ export interface ChecksumPlan {
   readonly utf8: boolean;
 }
 
-/** concat takes no more than 100 arguments at the source. */
+/** No function takes more than 100 arguments at the source. */
 const ARGUMENTS_MAX = 96;
 
 /** Rows `(bucket, rows, sum)` at the source. `where` takes a piece of the table. */
 export function sourceBucketsSql(plan: ChecksumPlan, where = "true"): string {
-  const { relation, scheme } = plan;
-  if (scheme.kind === "range") {
-    return `select ${sourceBucket(plan)}::text as bucket, count(*)::text, sum(${sourceHash(plan)})::text
-      from ${relation} where ${where} group by ${sourceBucket(plan)}`;
-  }
-  return `select (h & ${scheme.mask})::text, count(*)::text, sum(h)::text
-    from (${hashedRows(plan, where)}) hashed group by h & ${scheme.mask}`;
+  const { scheme } = plan;
+  const hash = scheme.kind === "hash";
+  // Grouped by a column of the subquery, of which PostgreSQL supposes few values. Of an expression over the key it
+  // supposes as many as there are keys, and sorts the whole table on disk.
+  const rows = hashedRows(plan, where, hash ? [] : [`${sourceBucket(plan)} as bucket`]);
+  const bucket = hash ? `h & ${scheme.mask}` : "bucket";
+  return `select (${bucket})::text, count(*)::text, sum(h)::text from (${rows}) hashed group by ${bucket}`;
 }
 
 /** Rows `(checksum, key texts …)` of the source in these buckets. `few`: so few that the key's index finds them faster. */
@@ -84,11 +84,11 @@ function mirrorRows(plan: ChecksumPlan, table: MirrorTable, at: bigint): string 
     return { value: text.mirror({ value, type, exact }), old: text.mirror({ value: old, type, exact: oldExact }) };
   };
   const { ctes, rows } = stateRows(table, { at, show });
-  const parts = plan.columns.flatMap((text, position) => mirrorParts(text, `c${indexes[position]}`));
+  const fields = plan.columns.map((text, position) => mirrorField(text, `c${indexes[position]}`));
   const key = plan.key.map((text) => `c${indexes[plan.columns.indexOf(text)]}`);
   const keySql =
     key.length === 0 ? "NULL::VARCHAR" : `to_json([${key.map((name) => `${name}::VARCHAR`).join(", ")}])::VARCHAR`;
-  const digest = `(md5_number(${nested(parts)}) & 18446744073709551615::UHUGEINT)::UBIGINT`;
+  const digest = `(md5_number(${rowText(fields)}) & 18446744073709551615::UHUGEINT)::UBIGINT`;
   const hashed = `SELECT ${[`${digest} AS h`, `${keySql} AS key`, ...(key[0] ? [`${key[0]} AS k`] : [])].join(", ")} FROM (${rows})`;
   return `${ctes} SELECT h, key, ${mirrorBucket(plan.scheme)} AS bucket FROM (${turnedRound(hashed)})`;
 }
@@ -130,34 +130,54 @@ function sourceBucket({ key, scheme }: ChecksumPlan): string {
 
 function sourceHash({ columns, utf8 }: ChecksumPlan): string {
   const inUtf8 = (text: string) => (utf8 ? text : `convert_to(${text}, 'UTF8')`);
-  const parts = columns.flatMap(({ column, framing, source }) => {
-    if (framing === "bare") return [source, "','"];
-    if (framing === "sized") return [`octet_length(${inUtf8(source)})`, "':'", source, "','"];
+  const fields = columns.map(({ column, framing, source }): Field => {
     // Of a composite, IS NULL would say that all of its fields are.
-    return [`${quoteIdentifier(column.name)} is not distinct from null`, source, "','"];
+    const isNull = `${quoteIdentifier(column.name)} is not distinct from null`;
+    const size =
+      framing === "sized text"
+        ? `octet_length(${inUtf8(source)})`
+        : `case when not (${isNull}) then octet_length(${inUtf8(`concat(${source})`)}) end`;
+    return { isNull, flag: isNull, parts: framing === "bare" ? [source] : [size, source] };
   });
   // Without the digits that do not count, which would be read too.
-  return `('x' || left(md5(${inUtf8(nested(parts))}), 16))::bit(64)::int8`;
+  return `('x' || left(md5(${inUtf8(rowText(fields))}), 16))::bit(64)::int8`;
 }
 
-function mirrorParts({ framing }: ColumnText, value: string): string[] {
-  if (framing === "bare") return [value, "','"];
-  if (framing === "sized") return [`strlen(${value})`, "':'", value, "','"];
-  return [`CASE WHEN ${value} IS NULL THEN 't' ELSE 'f' END`, value, "','"];
+function mirrorField({ framing }: ColumnText, value: string): Field {
+  const isNull = `${value} IS NULL`;
+  const flag = `CASE WHEN ${isNull} THEN 't' ELSE 'f' END`;
+  return { isNull, flag, parts: framing === "bare" ? [value] : [`strlen(${value})`, value] };
 }
 
-/** concat of any number of parts, which leaves NULLs out on both sides. */
-function nested(parts: readonly string[]): string {
+/** SQL of a column in a row's text. Parts are NULL where the value is. */
+interface Field {
+  readonly isNull: string;
+  /** Printed as t or f. */
+  readonly flag: string;
+  readonly parts: readonly string[];
+}
+
+/**
+ * A row's text, on both sides: which values are NULL, if any is, then the parts of all others. A server pays for each
+ * argument of concat as for a value; concat_ws puts the commas in for nothing, and leaves NULLs out.
+ */
+function rowText(fields: readonly Field[]): string {
+  const flags = nested(
+    "concat(",
+    fields.map(({ flag }) => flag),
+  );
+  const nulls = `case when ${fields.map(({ isNull }) => isNull).join(" or ")} then ${flags} else '' end`;
+  return nested("concat_ws(',', ", [nulls, ...fields.flatMap(({ parts }) => parts)]);
+}
+
+/** A call of any number of arguments. */
+function nested(call: "concat(" | "concat_ws(',', ", parts: readonly string[]): string {
+  if (parts.length <= ARGUMENTS_MAX) return `${call}${parts.join(", ")})`;
   const pieces: string[] = [];
   for (let from = 0; from < parts.length; from += ARGUMENTS_MAX) {
-    pieces.push(`concat(${parts.slice(from, from + ARGUMENTS_MAX).join(", ")})`);
+    pieces.push(nested(call, parts.slice(from, from + ARGUMENTS_MAX)));
   }
-  if (pieces.length === 0) return quoteLiteral("");
-  return pieces.length <= ARGUMENTS_MAX
-    ? pieces.length === 1
-      ? pieces[0]!
-      : `concat(${pieces.join(", ")})`
-    : nested(pieces);
+  return nested(call, pieces);
 }
 
 /** Bounds of buckets in order, neighbours as one. Where nothing was beyond, the first and the last one have no end. */

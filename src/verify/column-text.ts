@@ -9,14 +9,13 @@ import { baseType } from "../types/registry.ts";
 import { canonicalSql, printedSql, type TextFamily } from "./canonical-text.ts";
 import { isNested, sourceText } from "./source-text.ts";
 
-/** What is told apart from NULL and from its neighbours, and how. */
+/** How a value is told apart from its neighbours. */
 type Framing =
   /** Its text is never empty and says where it ends. */
   | "bare"
-  /** Its size in bytes stands before it. */
-  | "sized"
-  /** Whether it is NULL stands before it. */
-  | "flagged";
+  /** Its size in bytes stands before it; a text's at the source is that of the column. */
+  | "sized text"
+  | "sized";
 
 /** Whose value it is: of DuckDB's type, and the exact text beside the row, NULL where there is none. */
 export interface FileValue {
@@ -147,8 +146,8 @@ function arrayForm(sql: string, family: TextFamily): Form {
 
 function framingOf(oid: number, family: TextFamily, plain: boolean): Framing {
   if (family.array || bareOids.has(oid) || ["numeric", "float4", "float8"].includes(family.kind)) return "bare";
-  if (plain && (oid === OIDS.text || oid === OIDS.varchar || oid === OIDS.bpchar)) return "sized";
-  return "flagged";
+  if (plain && (oid === OIDS.text || oid === OIDS.varchar || oid === OIDS.bpchar)) return "sized text";
+  return "sized";
 }
 
 /** As it is printed, or the exact text where the file could not hold the value. Whole numbers are left as they are. */
