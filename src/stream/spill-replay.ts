@@ -10,6 +10,8 @@ import { OPERATION_TRUNCATE, TransactionStore } from "./transaction-store.ts";
 
 /** What a change needs besides its record, in the store and while it is brought together with others. */
 const CHANGE_BYTES = 80;
+/** Blocks are small: one after the other, most of the time would be waiting. */
+const READS_AT_ONCE = 16;
 
 /**
  * Stores whose rows together are the transaction's, for relations that are accepted. Each is good until the next one is
@@ -137,11 +139,17 @@ class SpillReplay {
   async #read(parts: SpillParts, blocks: readonly SpillBlock[]): Promise<[start: number, end: number][]> {
     const sizeBytes = blocks.reduce((sum, block) => sum + block.sizeBytes, 0);
     let at = this.#arena.reserve(sizeBytes);
-    const places: [number, number][] = [];
-    for (const block of blocks) {
-      await parts.file.read(block, this.#arena.bytes, at);
-      places.push([at, at + block.sizeBytes]);
-      at += block.sizeBytes;
+    const { bytes } = this.#arena;
+    const places = blocks.map(({ sizeBytes: size }): [number, number] => {
+      at += size;
+      return [at - size, at];
+    });
+    for (let first = 0; first < blocks.length; first += READS_AT_ONCE) {
+      const next = blocks.slice(first, first + READS_AT_ONCE);
+      const reads = next.map((block, index) => parts.file.read(block, bytes, places[first + index]![0]));
+      // All of them have ended before one's failure is told: the arena may be used for something else then.
+      const failed = (await Promise.allSettled(reads)).find(({ status }) => status === "rejected");
+      if (failed) throw (failed as PromiseRejectedResult).reason;
     }
     return places;
   }

@@ -74,8 +74,11 @@ export function backlogBytes({ memoryBytes }: Pick<StreamOptions, "memoryBytes">
   return Math.min(SPILL_BYTES, memoryBytes / 8);
 }
 
-/** 2 to the power of it parts of a spilled transaction. */
-const SPILL_PART_BITS = 6;
+/**
+ * 2 to the power of it parts of a spilled transaction: with `stream.memory` as it comes one of ten gigabytes needs no part
+ * to be split again, and a part of a smaller one is in the processor's cache while it is brought together.
+ */
+const SPILL_PART_BITS = 8;
 
 /** A part that is read back may be as large as half of what may be open: both can be there at the same time. */
 export function spillOptions({ spillFolder, memoryBytes, progress }: StreamOptions): SpillOptions {
