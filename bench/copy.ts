@@ -72,15 +72,14 @@ async function replicate(
       copy: { parallel: String(parallel) },
     };
     await writeFile(config, JSON.stringify(content));
-    const env = { ...process.env, ...s3?.env };
     const args = [binary, "replicate", "--until-caught-up", "--json", "--config", config];
-    const run = await measure(process.execPath, args, { env });
+    const run = await measure(process.execPath, args);
     const lines = run.stderr
       .trim()
       .split("\n")
       .map((line) => JSON.parse(line) as { time: string; message: string });
     const at = (message: string): number => Date.parse(lines.find((line) => line.message === message)!.time);
-    await measure(process.execPath, [binary, "drop", "--yes", "--files", "--config", config], { env });
+    await measure(process.execPath, [binary, "drop", "--yes", "--files", "--config", config]);
     return { ...run, copyMs: at("table copied") - at("copying") };
   } finally {
     await rm(folder, { recursive: true });

@@ -57,10 +57,8 @@ async function runWorkers(storage: string, count: number): Promise<Run> {
     const url = storage === "s3" ? s3!.url(basename(folder)) : "./data";
     const config = join(folder, "pg-flo.yaml");
     await writeFile(config, JSON.stringify({ group: "bench", source, storage: url, schemas: { public: "*" } }));
-    const env = { ...process.env, ...s3?.env };
     const start = (...more: string[]) =>
       spawn(process.execPath, [built.binary, "replicate", ...more, "--config", config], {
-        env,
         stdio: ["ignore", "ignore", "inherit"],
       });
     const stop = new AbortController();

@@ -2,7 +2,7 @@
 // process that compacts load in half of the time that three hundred files take, and the SQL that the code reads at run
 // time. Dependencies stay what npm installs.
 import { chmod, cp, glob, rm } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { join, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
@@ -25,9 +25,8 @@ await build({
   format: "esm",
   logLevel: "warning",
 });
-// A file of the sources is beside the module that reads it; here all modules are in one folder.
+// A module finds them beside itself or below; here all modules are in one folder.
 for await (const file of glob("*/**/*.sql", { cwd: src })) {
-  const folder = file.includes("/migrations/") ? "migrations" : "";
-  await cp(join(src, file), join(dist, folder, basename(file)));
+  await cp(join(src, file), join(dist, ...file.split(sep).slice(1)));
 }
 await chmod(join(root, "bin", "pg-flo.js"), 0o755);

@@ -8,7 +8,6 @@ import type { S3StorageConfig } from "../../src/base/storage-config.ts";
 import { startS3Server } from "../../test/support/s3-server.ts";
 
 export interface S3Process extends AsyncDisposable {
-  readonly env: Readonly<Record<string, string>>;
   /** A storage for the config, below a prefix. */
   url(prefix: string): string;
   /** The same for this process. */
@@ -29,9 +28,8 @@ export async function startS3Process(): Promise<S3Process> {
     once(child, "exit").then(() => Promise.reject(new Error("the S3 server did not start"))),
   ])) as [string];
   const { endpoint, bucket, env } = JSON.parse(line) as Told;
-  Object.assign(process.env, env); // the credentials, for what reads the bucket here
+  Object.assign(process.env, env); // the credentials, for this process and those that it starts
   return {
-    env,
     config: (prefix) => ({
       kind: "s3",
       bucket,

@@ -1,5 +1,5 @@
 // Spilled changes in one file, in parts by bits of their routes, so that each part can be brought together alone. What is
-// written at once is sorted by part first: a file is written in one go, and a part is read back in a few large pieces.
+// written at once is sorted by part first: a file is written in one go, and a part is read back in as many pieces as there were writes.
 import { crc32 } from "node:zlib";
 import { Arena } from "./arena.ts";
 import { type SpillBlock, SpillFile } from "./spill-file.ts";

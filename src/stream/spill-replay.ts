@@ -1,5 +1,6 @@
 // Reads a spilled transaction back in pieces that fit into memory, each complete for its identities.
 import { failpoint } from "../base/failpoints.ts";
+import { inParallel } from "../storage/lanes.ts";
 import type { Arena } from "./arena.ts";
 import type { SpillBlock } from "./spill-file.ts";
 import { RecordGroups, SpillParts } from "./spill-parts.ts";
@@ -140,18 +141,12 @@ class SpillReplay {
     const sizeBytes = blocks.reduce((sum, block) => sum + block.sizeBytes, 0);
     let at = this.#arena.reserve(sizeBytes);
     const { bytes } = this.#arena;
-    const places = blocks.map(({ sizeBytes: size }): [number, number] => {
-      at += size;
-      return [at - size, at];
+    const placed = blocks.map((block) => {
+      at += block.sizeBytes;
+      return { block, start: at - block.sizeBytes, end: at };
     });
-    for (let first = 0; first < blocks.length; first += READS_AT_ONCE) {
-      const next = blocks.slice(first, first + READS_AT_ONCE);
-      const reads = next.map((block, index) => parts.file.read(block, bytes, places[first + index]![0]));
-      // All of them have ended before one's failure is told: the arena may be used for something else then.
-      const failed = (await Promise.allSettled(reads)).find(({ status }) => status === "rejected");
-      if (failed) throw (failed as PromiseRejectedResult).reason;
-    }
-    return places;
+    await inParallel(placed, READS_AT_ONCE, ({ block, start }) => parts.file.read(block, bytes, start));
+    return placed.map(({ start, end }) => [start, end]);
   }
 
   #counts({ relation, sequence, xid }: SpillRecord): boolean {

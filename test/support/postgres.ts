@@ -136,7 +136,7 @@ async function clusterTemplate(binaries: PostgresBinaries): Promise<ClusterTempl
     await rename(own, folder);
   } catch (error) {
     await rm(own, { recursive: true, force: true });
-    if ((error as NodeJS.ErrnoException).code !== "ENOTEMPTY") throw error;
+    if (!["ENOTEMPTY", "EEXIST"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
   }
   return { dataFolder: join(folder, "data"), password: await password() };
 }
