@@ -149,6 +149,15 @@ test("a probe removes what one left that was killed, an hour later", async (t) =
   assert.deepEqual(readdirSync(root), [`${TEMPORARY_PREFIX}probe-1`]);
 });
 
+test("a probe goes by the storage's clock: this machine's may be hours ahead", async (t) => {
+  const root = makeFolder(t);
+  writeFileSync(join(root, `${TEMPORARY_PREFIX}probe-1`), "");
+  const now = Date.now.bind(Date);
+  t.mock.method(Date, "now", () => now() + 7_200_000);
+  await openLocalStorage(root).probe();
+  assert.deepEqual(readdirSync(root), [`${TEMPORARY_PREFIX}probe-1`]);
+});
+
 test("folders that became empty go with their last file, and files can be made there again", async (t) => {
   const root = makeFolder(t);
   const storage = openLocalStorage(root);

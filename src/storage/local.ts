@@ -326,7 +326,8 @@ async function probe(root: string, create: (path: string) => Promise<LocalFile>,
     await file.write(bytes);
     await file.finish();
     if (!(await readFile(path)).equals(bytes)) throw new Error("other bytes were read than were written");
-    await removeLeftProbes(root); // while this one's file keeps the folder there
+    // While this one's file keeps the folder there, and by its time: this machine's clock may be another one.
+    await removeLeftProbes(root, (await stat(path)).mtimeMs - PROBE_LEFT_MS);
     await unlink(path);
     await folders.pruneRoot();
   } catch (error) {
@@ -337,11 +338,11 @@ async function probe(root: string, create: (path: string) => Promise<LocalFile>,
 }
 
 /** Only probes write temporary files at the root itself. */
-async function removeLeftProbes(root: string): Promise<void> {
+async function removeLeftProbes(root: string, beforeMs: number): Promise<void> {
   for (const name of await readdir(root)) {
     if (!isTemporary(name)) continue;
     const left = await statIfThere(join(root, name));
-    if (left && left.mtimeMs < Date.now() - PROBE_LEFT_MS) await unlinkIfThere(join(root, name));
+    if (left && left.mtimeMs < beforeMs) await unlinkIfThere(join(root, name));
   }
 }
 
