@@ -29,6 +29,10 @@ export const errorPolicies = {
     action: "retry",
     fix: "nothing, pg-flo tries again; if it stays, look for long locks and full disks at the server",
   },
+  SERVER_FAILED: {
+    action: "retry",
+    fix: "nothing, pg-flo tries again; if it stays, the server's own log says more: a damaged file, a disk, a defect of its version",
+  },
   SLOT_LOST: {
     action: "stop-worker",
     fix: "raise max_slot_wal_keep_size, then run pg-flo replicate --resync",

@@ -145,6 +145,14 @@ function errorData(error: unknown, job: CopyJob | null): ErrorData {
   const subject = job ? `copy range ${job.rangeNumber} of ${job.schema}.${job.table}` : "copier";
   const what = error instanceof Error ? error.message : String(error);
   const described = known ?? new PgFloError("INTERNAL", `${subject}, ${what}`, { cause: error });
+  // Read again a moment later a damaged page is as damaged: the others must not wait for it.
+  if (job && described.code === "SERVER_FAILED") {
+    const { description, fix, facts } = new PgFloError("TABLE_FAILED", `${subject}, ${described.description}`, {
+      fix: "mend what the server's log tells of this table; it is tried again by itself, or at once by pg-flo resync",
+      facts: described.facts,
+    });
+    return { code: "TABLE_FAILED", description, fix, facts };
+  }
   return { code: described.code, description: described.description, fix: described.fix, facts: described.facts };
 }
 

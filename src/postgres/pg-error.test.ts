@@ -46,7 +46,9 @@ const cases: readonly [error: Error, code: string][] = [
   [thrown("could not extend file: No space left", "53100"), "SERVER_BUSY"],
   [thrown('relation "public.t" does not exist', "42P01"), "TABLE_CHANGED"],
   [thrown('relation "_pg_flo.files" does not exist', "42P01"), "METADATA_CORRUPT"],
-  [thrown("something new", "XX000"), "INTERNAL"],
+  [thrown('could not map filenode "base/1/2" to relation OID', "XX000"), "SERVER_FAILED"],
+  [thrown('could not read block 0 in file "base/1/2": Input/output error', "58030"), "SERVER_FAILED"],
+  [thrown("something new", "0LP01"), "INTERNAL"],
   [thrown("something new"), "INTERNAL"],
 ];
 

@@ -92,6 +92,8 @@ function byCode(code: string, message: string): Verdict | undefined {
   if (known) return known;
   if (code.startsWith("08")) return { code: "CONNECTION_LOST" };
   if (code.startsWith("53")) return { code: "SERVER_BUSY" };
+  // The server's own: its files, or what it takes for impossible (decoding meets such races with DDL that is rolled back).
+  if (code.startsWith("XX") || code.startsWith("58")) return { code: "SERVER_FAILED" };
   return undefined;
 }
 

@@ -1,10 +1,13 @@
 // Servers that restart, connections that end, transactions that run long: the worker goes on by itself, nothing is lost.
 import assert from "node:assert/strict";
+import { open } from "node:fs/promises";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { takeTurn } from "../../src/postgres/sessions.ts";
 import type { CliProcess } from "../support/cli.ts";
 import { assertEqualToSource } from "../support/mirror-sql.ts";
+import { makePipeline } from "../support/pipeline.ts";
 import { connectTo, startPostgres, type TestServer } from "../support/postgres.ts";
 import { makeRun, type ReplicationRun, until } from "../support/replication-run.ts";
 
@@ -198,4 +201,38 @@ test("a transaction that runs while the slot is made is in the mirror whole", as
   await worker.ended;
   await run.catchUp();
   await assertEqualToSource({ source: client, root: run.root, group: "slow" }, [{ name: "t" }]);
+});
+
+test("a table with a damaged page stops alone, with the server's words, and is copied when it is mended", async () => {
+  await using server = await startPostgres();
+  await server.query("create database app");
+  await server.query("create table hurt (id int primary key, x text); create table whole (id int primary key)", "app");
+  await server.query("insert into hurt select n, md5(n::text) from generate_series(1, 1000) n", "app");
+  const [heap] = await server.query<{ path: string }>("select pg_relation_filepath('hurt') as path", "app");
+  await using pipeline = await makePipeline({ source: server.config("app") });
+  const secondPage = async (bytes: Uint8Array): Promise<Uint8Array> => {
+    await server.server.halt();
+    await using file = await open(join(server.server.dataFolder, heap!.path), "r+");
+    const before = Buffer.alloc(8192);
+    await file.read(before, 0, 8192, 8192);
+    await file.write(bytes, 0, 8192, 8192);
+    await server.server.start();
+    return before;
+  };
+  const good = await secondPage(Buffer.alloc(8192, 0xa5));
+  await using worker = pipeline.spawn(["replicate"]);
+  await worker.saw(/TABLE_FAILED\S* copy range \d+ of public.hurt, .*invalid page.*XX001.*pg-flo resync/);
+  await worker.saw(/table copied.*public.whole/);
+  await secondPage(good);
+  await pipeline.run(["resync", "public.hurt"]);
+  await worker.saw(/table copied.*public.hurt/);
+  worker.kill("SIGTERM");
+  assert.equal((await worker.ended).code, 0, worker.stderr);
+  const client = await connectTo(server.config("app"));
+  try {
+    const tables = [{ name: "hurt" }, { name: "whole" }];
+    await assertEqualToSource({ source: client, root: pipeline.dataFolder, group: pipeline.group }, tables);
+  } finally {
+    await client.end();
+  }
 });
