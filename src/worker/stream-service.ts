@@ -202,6 +202,10 @@ export class StreamService {
       if (this.#again) running.end(); // its tables were read before the newest version was stored
       await ended;
     } catch (error) {
+      // Lost while it was read: the slot tells why.
+      if (error instanceof PgFloError && error.code === "SLOT_LOST") {
+        await this.#checkSlot(fence, { ...stream, position: this.progress.position });
+      }
       throw this.#mapError(error);
     } finally {
       this.#current = null;
