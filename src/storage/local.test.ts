@@ -136,7 +136,11 @@ test("probes of many workers that start together do not take each other's folder
   const parent = makeFolder(t);
   const storages = Array.from({ length: 8 }, () => openLocalStorage(join(parent, "a", "b")));
   for (let round = 0; round < 50; round++) await Promise.all(storages.map((storage) => storage.probe()));
-  assert.deepEqual(readdirSync(parent), []);
+  // Who made "a" may have looked while another one's file was in the "b" that this other one made: then "a" stays, empty.
+  assert.deepEqual(
+    readdirSync(parent, { recursive: true }).filter((name) => name !== "a"),
+    [],
+  );
 });
 
 test("a probe removes what one left that was killed, an hour later", async (t) => {

@@ -231,13 +231,15 @@ async function syncFolder(folder: string): Promise<string> {
   }
 }
 
+/** Whether the folder is gone now. */
 async function removeIfEmpty(folder: string): Promise<boolean> {
   try {
     await rmdir(folder);
     return true;
   } catch (error) {
-    // Not empty, already gone, or not ours to remove: an empty folder harms nobody.
-    if (["ENOTEMPTY", "EEXIST", "ENOENT", "EACCES", "EPERM", "EBUSY"].includes(errorCode(error) ?? "")) return false;
+    if (errorCode(error) === "ENOENT") return true; // another process was quicker
+    // Not empty, or not ours to remove: an empty folder harms nobody.
+    if (["ENOTEMPTY", "EEXIST", "EACCES", "EPERM", "EBUSY"].includes(errorCode(error) ?? "")) return false;
     throw error;
   }
 }
