@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { sampleOf } from "../support/long-form.ts";
 import { type LossyProxy, startLossyProxy } from "../support/lossy-proxy.ts";
 import { assertEqualToSource } from "../support/mirror-sql.ts";
 import { connectTo, startPostgres, type TestServer } from "../support/postgres.ts";
@@ -27,7 +28,7 @@ for (const [how, hit] of [
   ["cut", (proxies: Proxies) => proxies.toSource.cut(0.4) + proxies.toMetadata.cut(0.4)],
   ["swallowed without a word", (proxies: Proxies) => proxies.toSource.swallow(0.3) + proxies.toMetadata.swallow(0.3)],
 ] as const) {
-  for (const phase of ["copy", "stream"] as const) {
+  for (const phase of sampleOf(["copy", "stream"] as const, 1, seededRandom().next)) {
     test(`connections to both databases are ${how} at random during the ${phase}, and nothing is lost`, async () => {
       const { next } = seededRandom();
       await using database = await source.createDatabase();

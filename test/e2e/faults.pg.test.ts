@@ -6,10 +6,11 @@ import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { takeTurn } from "../../src/postgres/sessions.ts";
 import type { CliProcess } from "../support/cli.ts";
+import { sampleOf } from "../support/long-form.ts";
 import { assertEqualToSource } from "../support/mirror-sql.ts";
 import { makePipeline } from "../support/pipeline.ts";
 import { connectTo, startPostgres, type TestServer } from "../support/postgres.ts";
-import { makeRun, type ReplicationRun, until } from "../support/replication-run.ts";
+import { makeRun, type ReplicationRun, seededRandom, until } from "../support/replication-run.ts";
 
 let source: TestServer;
 let elsewhere: TestServer;
@@ -107,10 +108,11 @@ const streamRuns = async (worker: CliProcess) => {
   await sleep(Math.random() * 500);
 };
 
-for (const [when, phase] of [
+const phases = [
   ["the copy", copyRuns],
   ["the stream", streamRuns],
-] as const) {
+] as const;
+for (const [when, phase] of sampleOf(phases, 1, seededRandom().next)) {
   test(`the source is restarted in order, at once, and by SIGKILL during ${when}`, async () => {
     await survives(async (worker) => {
       await phase(worker);

@@ -1,12 +1,13 @@
 // Values of 200 MB, copied and streamed: what comes out is what went in, and the process holds a few of them, not many.
-// In the short form only one type has such values, the others smaller ones, and there are not ten of them after each other.
+// In the short form only bytea has such values, one of the other types smaller ones, and there are not ten of them after
+// each other.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { measure } from "../../bench/support/measured-process.ts";
-import { isLongForm } from "../support/long-form.ts";
+import { isLongForm, sampleOf } from "../support/long-form.ts";
 import { openMirror } from "../support/mirror-sql.ts";
 import { startPostgres, type TestDatabase, type TestServer } from "../support/postgres.ts";
-import { makeRun, type ReplicationRun } from "../support/replication-run.ts";
+import { makeRun, type ReplicationRun, seededRandom } from "../support/replication-run.ts";
 
 const LARGE_BYTES = 200e6;
 const valueBytesOf = (type: string) => (isLongForm || type === "bytea" ? LARGE_BYTES : LARGE_BYTES / 5);
@@ -56,7 +57,8 @@ async function assertSame(run: ReplicationRun, { client }: TestDatabase, type: s
   assert.deepEqual(found, rows);
 }
 
-for (const [type, expression] of Object.entries(types)) {
+for (const type of [...sampleOf(["text", "jsonb"], 1, seededRandom().next), "bytea"]) {
+  const expression = types[type]!;
   const valueBytes = valueBytesOf(type);
   test(`a ${type} of ${valueBytes / 1e6} MB is copied, inserted and updated with few of it in memory`, async () => {
     await using database = await server.createDatabase();
