@@ -27,7 +27,7 @@ const shapes: Readonly<Record<string, { table: string; changes: number; perTrans
   small: { table: "ten", changes: 2_000_000, perTransaction: 10, ratioMax: 0.7 },
   single: { table: "ten", changes: 1_000_000, perTransaction: 1, ratioMax: 1 },
   big: { table: "ten", changes: 2_000_000, perTransaction: 1_000_000, ratioMax: 1 },
-  wide: { table: "toasted", changes: 200_000, perTransaction: 10, ratioMax: 1 },
+  wide: { table: "toasted", changes: 800_000, perTransaction: 10, ratioMax: 1 },
 };
 const shape = shapes[options.shape];
 if (!shape) throw new Error(`--shape is one of ${Object.keys(shapes).join(", ")}`);
