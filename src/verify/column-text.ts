@@ -45,6 +45,11 @@ export interface NotCompared {
 export type Compared = { readonly text: ColumnText } | { readonly not: NotCompared };
 
 const OIDS = { text: 25, varchar: 1043, bpchar: 1042, numeric: 1700 } as const;
+const US_1970_TO_2000 = 946_684_800_000_000n;
+const momentTypes: ReadonlyMap<number, "timestamp" | "timestamptz"> = new Map([
+  [1114, "timestamp"],
+  [1184, "timestamptz"],
+]);
 
 /** Types that print something for every value, and nothing that could run into what comes next. */
 const bareOids = new Set([
@@ -52,8 +57,8 @@ const bareOids = new Set([
   ...[1082, 1083, 1266, 1114, 1184, 1186, 790, 650, 869, 829, 774],
 ]);
 
-/** Texts of invalid UTF-8 have another exact form. */
-export function columnText(column: TableColumn, types: ReadonlyMap<number, PgType>): Compared {
+/** `isKey`: rows are asked for by it, and told by it. Texts of invalid UTF-8 have another exact form. */
+export function columnText(column: TableColumn, types: ReadonlyMap<number, PgType>, isKey: boolean): Compared {
   const not = (why: string): Compared => ({ not: { column, why } });
   if (isNested(column, types)) return not("structs and maps of the native profile are not compared");
   if (column.anyBytes) return not("texts of a SQL_ASCII database are not compared");
@@ -63,9 +68,12 @@ export function columnText(column: TableColumn, types: ReadonlyMap<number, PgTyp
   const { oid, typmod } = baseType(column.typeOid, column.typmod, types);
   const plain = sql === quoteIdentifier(column.name);
   const input = (text: string) => `(${text})::${column.typeName}`;
+  const moment = isKey || overridden || family.array || !plain ? undefined : momentTypes.get(oid);
   const form = family.array
     ? arrayForm(sql, family)
-    : scalarForm(sql, family, oid === OIDS.numeric && !overridden && hasFixedText(typmod));
+    : moment !== undefined
+      ? momentForm(sql, moment)
+      : scalarForm(sql, family, oid === OIDS.numeric && !overridden && hasFixedText(typmod));
   const framing = framingOf(oid, family, plain);
   const text = { ...form, framing, column, input: plain && form.input ? input : null };
   return { text };
@@ -104,6 +112,21 @@ function scalarForm(sql: string, family: TextFamily, fixed: boolean): Form {
     default:
       return { comparedBy: "text", source: sql, mirror: shown, input: true };
   }
+}
+
+/**
+ * Its microseconds since 2000 as the binary format has them: both sides print them for half of what its text costs. What is
+ * beyond a file's years is told by its text, as it is beside a row.
+ */
+function momentForm(sql: string, type: "timestamp" | "timestamptz"): Form {
+  const [first, last] = ["0001-01-01 00:00:00+00", "9999-12-31 23:59:59.999999+00"].map((text) => `${type} '${text}'`);
+  return {
+    comparedBy: "number",
+    source: `case when ${sql} between ${first} and ${last} then ${type}_send(${sql})::text else ${sql}::text end`,
+    mirror: ({ value, exact }) =>
+      withExact(`'\\x' || lower(hex((epoch_us(${value}) - ${US_1970_TO_2000})::BIT::BLOB))`, exact),
+    input: false,
+  };
 }
 
 function arrayForm(sql: string, family: TextFamily): Form {

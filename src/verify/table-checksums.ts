@@ -57,10 +57,10 @@ export async function planTable(
   types: ReadonlyMap<number, PgType>,
 ): Promise<TablePlan> {
   const { table } = entry;
-  const compared = table.columns.map((column) => columnText(column, types));
+  const named = table.identity.kind === "none" ? [] : table.identity.columns;
+  const compared = table.columns.map((column) => columnText(column, types, named.includes(column.name)));
   const columns = compared.flatMap((each) => ("text" in each ? [each.text] : []));
   const notCompared = compared.flatMap((each) => ("not" in each ? [each.not] : []));
-  const named = table.identity.kind === "none" ? [] : table.identity.columns;
   const key = named.flatMap((name) => columns.filter(({ column }) => column.name === name));
   const relation = await relationSql(source, table);
   const utf8 = (await one(source, "select getdatabaseencoding()"))[0] === "UTF8";
