@@ -10,7 +10,7 @@ export type BucketScheme =
 /** Of one bucket. */
 export interface BucketSum {
   readonly rows: number;
-  /** Of the rows' checksums, modulo 2^64: the same in whatever order. */
+  /** Of the rows' checksums: the same in whatever order. */
   readonly sum: bigint;
 }
 
@@ -66,7 +66,7 @@ export function compareBuckets(source: BucketSums, mirror: BucketSums): BucketCo
 /** Adds what one more piece of the table gave. */
 export function addBucket(sums: Map<bigint, BucketSum>, bucket: bigint, rows: number, sum: bigint): void {
   const before = sums.get(bucket);
-  sums.set(bucket, { rows: (before?.rows ?? 0) + rows, sum: BigInt.asUintN(64, (before?.sum ?? 0n) + sum) });
+  sums.set(bucket, { rows: (before?.rows ?? 0) + rows, sum: (before?.sum ?? 0n) + sum });
 }
 
 function rowsOf(sums: BucketSums): number {

@@ -1,4 +1,4 @@
-// Checksums as SQL, the same on both sides: of a row, the first 64 bits of the MD5 of its columns' texts; of a bucket,
+// Checksums as SQL, the same on both sides: of a row, the first 60 bits of the MD5 of its columns' texts; of a bucket,
 // the number of its rows and the sum of their checksums. Rows stay where they are. Pure.
 import { quoteIdentifier } from "../postgres/quote.ts";
 import type { MirrorTable } from "../query/mirror-table.ts";
@@ -18,6 +18,8 @@ export interface ChecksumPlan {
   readonly scheme: BucketScheme;
   /** The source's database is in UTF8; else texts are converted to be measured and summed. */
   readonly utf8: boolean;
+  /** The source reads whole numbers from hexadecimal digits: since PostgreSQL 16. */
+  readonly readsHex: boolean;
 }
 
 /** No function takes more than 100 arguments at the source. */
@@ -61,15 +63,14 @@ export function keyBoundsSql({ relation, key }: Pick<ChecksumPlan, "relation" | 
   return `select min(${name})::text, max(${name})::text from ${relation}`;
 }
 
-/** Rows `(bucket, rows, sum)` of the mirror at the position `at`. The sum is of unsigned checksums. */
+/** Rows `(bucket, rows, sum)` of the mirror at the position `at`. */
 export function mirrorBucketsSql(plan: ChecksumPlan, table: MirrorTable, at: bigint): string {
   return `SELECT bucket::VARCHAR, count(*)::VARCHAR, sum(h)::VARCHAR FROM (${mirrorRows(plan, table, at)}) GROUP BY bucket`;
 }
 
 /** Rows `(h, key)` of the mirror in these buckets: the checksum as the source has it, the key as a JSON array of texts. */
 export function mirrorRowsSql(plan: ChecksumPlan, table: MirrorTable, at: bigint, buckets: readonly bigint[]): string {
-  const signed = "(h::HUGEINT - CASE WHEN h >= 9223372036854775808 THEN 18446744073709551616 ELSE 0 END)::BIGINT";
-  return `SELECT ${signed} AS h, key FROM (${mirrorRows(plan, table, at)})
+  return `SELECT h::BIGINT AS h, key FROM (${mirrorRows(plan, table, at)})
     WHERE bucket IN (SELECT unnest([${buckets.join(", ")}]::BIGINT[]))`;
 }
 
@@ -94,8 +95,8 @@ function mirrorRows(plan: ChecksumPlan, table: MirrorTable, at: bigint): string 
 }
 
 /**
- * md5_number takes the digest's first byte for its last; turned round it is what the source's bits say, for less than half
- * of what the way over hexadecimal digits costs. As subqueries, so that nothing is computed twice.
+ * md5_number takes the digest's first byte for its last; turned round, and without its last four bits, it is what the source
+ * has, for less than half of what the way over hexadecimal digits costs. As subqueries, so that nothing is computed twice.
  */
 function turnedRound(rows: string): string {
   const swaps = [
@@ -103,10 +104,11 @@ function turnedRound(rows: string): string {
     [16, 0x0000ffff0000ffffn],
     [32, 0xffffffffn],
   ] as const;
-  return swaps.reduce((from, [bits, mask]) => {
+  const turned = swaps.reduce((from, [bits, mask]) => {
     const swapped = `((h & ${mask}::UBIGINT) << ${bits}) | ((h >> ${bits}) & ${mask}::UBIGINT)`;
     return `SELECT * REPLACE (${swapped} AS h) FROM (${from})`;
   }, rows);
+  return `SELECT * REPLACE (h >> 4 AS h) FROM (${turned})`;
 }
 
 function mirrorBucket(scheme: BucketScheme): string {
@@ -128,7 +130,7 @@ function sourceBucket({ key, scheme }: ChecksumPlan): string {
   return `(${quoteIdentifier(key[0]!.column.name)}::int8 / '${scheme.width}'::int8)`;
 }
 
-function sourceHash({ columns, utf8 }: ChecksumPlan): string {
+function sourceHash({ columns, utf8, readsHex }: ChecksumPlan): string {
   const inUtf8 = (text: string) => (utf8 ? text : `convert_to(${text}, 'UTF8')`);
   const fields = columns.map(({ column, framing, source }): Field => {
     // Of a composite, IS NULL would say that all of its fields are.
@@ -139,8 +141,9 @@ function sourceHash({ columns, utf8 }: ChecksumPlan): string {
         : `case when not (${isNull}) then octet_length(${inUtf8(`concat(${source})`)}) end`;
     return { isNull, flag: isNull, parts: framing === "bare" ? [source] : [size, source] };
   });
-  // Without the digits that do not count, which would be read too.
-  return `('x' || left(md5(${inUtf8(rowText(fields))}), 16))::bit(64)::int8`;
+  // A bigint has a sign, so it takes 15 digits. Those that do not count are cut off: they would be read too.
+  const digits = `left(md5(${inUtf8(rowText(fields))}), 15)`;
+  return readsHex ? `('0x' || ${digits})::int8` : `('x' || ${digits})::bit(60)::int8`;
 }
 
 function mirrorField({ framing }: ColumnText, value: string): Field {

@@ -63,9 +63,10 @@ export async function planTable(
   const notCompared = compared.flatMap((each) => ("not" in each ? [each.not] : []));
   const key = named.flatMap((name) => columns.filter(({ column }) => column.name === name));
   const relation = await relationSql(source, table);
-  const utf8 = (await one(source, "select getdatabaseencoding()"))[0] === "UTF8";
+  const [encoding, version] = await one(source, "select getdatabaseencoding(), current_setting('server_version_num')");
+  const server = { utf8: encoding === "UTF8", readsHex: Number(version) >= 160000 };
   // Without all of its key a row has no name here.
-  const plan = { relation, columns, key: key.length === named.length ? key : [], utf8, entry, notCompared };
+  const plan = { relation, columns, key: key.length === named.length ? key : [], ...server, entry, notCompared };
   return { ...plan, scheme: bucketScheme(rowsExpected(entry), await keyBounds(source, plan, types)) };
 }
 
