@@ -27,8 +27,6 @@ export interface FileValue {
 export interface ColumnText {
   readonly column: TableColumn;
   readonly framing: Framing;
-  /** How values are compared, for people. */
-  readonly comparedBy: "text" | "number" | "bits" | "form";
   /** SQL at the source. */
   readonly source: string;
   /** SQL of DuckDB: the same text. */
@@ -79,7 +77,7 @@ export function columnText(column: TableColumn, types: ReadonlyMap<number, PgTyp
   return { text };
 }
 
-type Form = Pick<ColumnText, "comparedBy" | "source" | "mirror"> & { readonly input: boolean };
+type Form = Pick<ColumnText, "source" | "mirror"> & { readonly input: boolean };
 
 /** `fixed`: a file's DECIMAL of it prints as many digits as the source does. */
 function scalarForm(sql: string, family: TextFamily, fixed: boolean): Form {
@@ -88,29 +86,26 @@ function scalarForm(sql: string, family: TextFamily, fixed: boolean): Form {
     case "float8":
       // The shortest text of a float is not the same in every program, its bits are.
       return {
-        comparedBy: "bits",
         source: `${family.kind}send(${sql})`,
         mirror: ({ value }) => `'\\x' || lower(hex((${value})::BIT::BLOB))`,
         input: false,
       };
     case "numeric":
       return fixed
-        ? { comparedBy: "text", source: sql, mirror: shown, input: true }
+        ? { source: sql, mirror: shown, input: true }
         : {
-            comparedBy: "number",
             source: `trim_scale((${sql})::numeric)`,
             mirror: (file) => trimmed(`(${shown(file)})`),
             input: true,
           };
     case "bpchar":
       return {
-        comparedBy: "text",
         source: `(${sql})::text`,
         mirror: (file) => `rtrim(${shown(file)}, ' ')`,
         input: true,
       };
     default:
-      return { comparedBy: "text", source: sql, mirror: shown, input: true };
+      return { source: sql, mirror: shown, input: true };
   }
 }
 
@@ -121,7 +116,6 @@ function scalarForm(sql: string, family: TextFamily, fixed: boolean): Form {
 function momentForm(sql: string, type: "timestamp" | "timestamptz"): Form {
   const [first, last] = ["0001-01-01 00:00:00+00", "9999-12-31 23:59:59.999999+00"].map((text) => `${type} '${text}'`);
   return {
-    comparedBy: "number",
     source: `case when ${sql} between ${first} and ${last} then ${type}_send(${sql})::text else ${sql}::text end`,
     mirror: ({ value, exact }) =>
       withExact(`'\\x' || lower(hex((epoch_us(${value}) - ${US_1970_TO_2000})::BIT::BLOB))`, exact),
@@ -140,7 +134,6 @@ function arrayForm(sql: string, family: TextFamily): Form {
       const type = family.kind === "float4" ? "real" : "double precision";
       const element = `'"\\\\x' || lower(hex(e::BIT::BLOB)) || '"'`;
       return {
-        comparedBy: "bits",
         source: list(`${family.kind}send(e)`, `(${sql})::${type}[]`),
         mirror: ({ value, exact }) =>
           withExact(
@@ -154,16 +147,15 @@ function arrayForm(sql: string, family: TextFamily): Form {
     case "numeric": {
       const whole = String.raw`regexp_replace(regexp_replace((${sql})::text, '(\.[0-9]*[1-9])0+(?![0-9])', '\1', 'g'), '\.0+(?![0-9])', '', 'g')`;
       return {
-        comparedBy: "number",
         source: whole,
         mirror: (file) => canonicalSql(`(${shown(file)})`, family),
         input: false,
       };
     }
     case "bpchar":
-      return { comparedBy: "text", source: list("rtrim(e::text, ' ')"), mirror: shown, input: false };
+      return { source: list("rtrim(e::text, ' ')"), mirror: shown, input: false };
     default:
-      return { comparedBy: "text", source: sql, mirror: shown, input: false };
+      return { source: sql, mirror: shown, input: false };
   }
 }
 
