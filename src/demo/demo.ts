@@ -136,10 +136,11 @@ async function replicate(options: Replicating, signal: AbortSignal): Promise<voi
 
 async function isCopied(client: Client, group: string): Promise<boolean> {
   const tables = await readTables(client, group);
-  const failed = tables.find(({ error }) => error !== null);
+  // One that changed during its copy (the application truncates) begins it anew by itself.
+  const failed = tables.find(({ error }) => error !== null && error.code !== "TABLE_CHANGED");
   if (failed)
     throw new PgFloError("TABLE_FAILED", `${failed.schema}.${failed.name}, stopped: ${failed.error?.message}`);
-  return tables.length > 0 && tables.every(({ state }) => state !== "pending" && state !== "copying");
+  return tables.length > 0 && tables.every(({ state }) => !["pending", "copying", "error"].includes(state));
 }
 
 /** Does something each second, one at a time. */
