@@ -141,19 +141,22 @@ function plansFor(job: CopyJob): ColumnPlan[] {
 }
 
 function errorData(error: unknown, job: CopyJob | null): ErrorData {
-  const known = error instanceof PgFloError ? error : null;
+  const { code, description, fix, facts } = described(error, job);
+  return { code, description, fix, facts };
+}
+
+function described(error: unknown, job: CopyJob | null): PgFloError {
   const subject = job ? `copy range ${job.rangeNumber} of ${job.schema}.${job.table}` : "copier";
-  const what = error instanceof Error ? error.message : String(error);
-  const described = known ?? new PgFloError("INTERNAL", `${subject}, ${what}`, { cause: error });
-  // Read again a moment later a damaged page is as damaged: the others must not wait for it.
-  if (job && described.code === "SERVER_FAILED") {
-    const { description, fix, facts } = new PgFloError("TABLE_FAILED", `${subject}, ${described.description}`, {
-      fix: "mend what the server's log tells of this table; it is tried again by itself, or at once by pg-flo resync",
-      facts: described.facts,
-    });
-    return { code: "TABLE_FAILED", description, fix, facts };
+  if (!(error instanceof PgFloError)) {
+    const what = error instanceof Error ? error.message : String(error);
+    return new PgFloError("INTERNAL", `${subject}, ${what}`, { cause: error });
   }
-  return { code: described.code, description: described.description, fix: described.fix, facts: described.facts };
+  if (job === null || error.code !== "SERVER_FAILED") return error;
+  // Read again a moment later a damaged page is as damaged: the others must not wait for it.
+  return new PgFloError("TABLE_FAILED", `${subject}, ${error.description}`, {
+    fix: "mend what the server's log tells of this table; it is tried again by itself, or at once by pg-flo resync",
+    facts: error.facts,
+  });
 }
 
 interface Queue<T> {

@@ -175,7 +175,9 @@ class Folders {
 
   async make(folder: string): Promise<void> {
     const made = await mkdir(folder, { recursive: true }).catch((error: unknown) => explainRefusal(folder, error));
-    if (made !== undefined && !made.startsWith(this.#root + sep)) this.#rootMadeFrom ??= made;
+    if (made === undefined || made.startsWith(this.#root + sep)) return;
+    // Another process may have taken away more than was made here before.
+    if (this.#rootMadeFrom === undefined || this.#rootMadeFrom.startsWith(made)) this.#rootMadeFrom = made;
   }
 
   /** Syncs a folder's entries, and its ancestors' up to the root unless that was done before. */

@@ -87,7 +87,7 @@ function scalarForm(sql: string, family: TextFamily, fixed: boolean): Form {
       // The shortest text of a float is not the same in every program, its bits are.
       return {
         source: `${family.kind}send(${sql})`,
-        mirror: ({ value }) => `'\\x' || lower(hex((${value})::BIT::BLOB))`,
+        mirror: ({ value }) => bits(value),
         input: false,
       };
     case "numeric":
@@ -117,8 +117,7 @@ function momentForm(sql: string, type: "timestamp" | "timestamptz"): Form {
   const [first, last] = ["0001-01-01 00:00:00+00", "9999-12-31 23:59:59.999999+00"].map((text) => `${type} '${text}'`);
   return {
     source: `case when ${sql} between ${first} and ${last} then ${type}_send(${sql})::text else ${sql}::text end`,
-    mirror: ({ value, exact }) =>
-      withExact(`'\\x' || lower(hex((epoch_us(${value}) - ${US_1970_TO_2000})::BIT::BLOB))`, exact),
+    mirror: ({ value, exact }) => withExact(bits(`epoch_us(${value}) - ${US_1970_TO_2000}`), exact),
     input: false,
   };
 }
@@ -163,6 +162,11 @@ function framingOf(oid: number, family: TextFamily, plain: boolean): Framing {
   if (family.array || bareOids.has(oid) || ["numeric", "float4", "float8"].includes(family.kind)) return "bare";
   if (plain && (oid === OIDS.text || oid === OIDS.varchar || oid === OIDS.bpchar)) return "sized text";
   return "sized";
+}
+
+/** As the source prints the bytea that a send function gives. */
+function bits(value: string): string {
+  return `'\\x' || lower(hex((${value})::BIT::BLOB))`;
 }
 
 /** As it is printed, or the exact text where the file could not hold the value. Whole numbers are left as they are. */

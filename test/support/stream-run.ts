@@ -8,6 +8,7 @@ import { silentLog } from "../../src/base/log.ts";
 import { LSN_ZERO, type Lsn } from "../../src/base/lsn.ts";
 import { readTables, readTypes } from "../../src/postgres/catalog.ts";
 import { openReplication, type ReplicationConnection } from "../../src/postgres/replication.ts";
+import { endSlotSession } from "../../src/postgres/sessions.ts";
 import { openLocalStorage } from "../../src/storage/local.ts";
 import type { Storage } from "../../src/storage/storage.ts";
 import type { FinishedFile } from "../../src/stream/batch.ts";
@@ -18,7 +19,7 @@ import type { StreamTable, TableCut } from "../../src/stream/stream-table.ts";
 import { planColumns } from "../../src/types/registry.ts";
 import { makeTestFolder } from "./folder.ts";
 import { type Columns, parquetScan, queryDuckdb } from "./parquet-readers.ts";
-import type { TestDatabase } from "./postgres.ts";
+import { connectTo, type TestDatabase } from "./postgres.ts";
 import { applyNetRows, type NetRow, type TableState, type Tuple, UNCHANGED } from "./stream-log.ts";
 
 export interface CommittedBatch {
@@ -51,6 +52,7 @@ export interface StreamRun {
 }
 
 const SLOT = "test_stream";
+const APPLICATION = "test stream";
 export const PUBLICATION = "test_all";
 export const INSERT_PUBLICATION = "test_insert";
 
@@ -90,7 +92,8 @@ export class StreamLog implements AsyncDisposable {
 
   /** Starts where the last batch ended. */
   async start(options: RunOptions = {}): Promise<StreamRun> {
-    const connection = await openReplication(this.#config, { applicationName: "test stream" });
+    await this.#endRunBefore();
+    const connection = await openReplication(this.#config, { applicationName: APPLICATION });
     const progress = startProgress(this.position);
     const stream = new Stream(connection, {
       group: "app",
@@ -147,6 +150,16 @@ export class StreamLog implements AsyncDisposable {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.#dispose();
+  }
+
+  /** As a worker does: the server may not have noticed yet that a connection was destroyed. */
+  async #endRunBefore(): Promise<void> {
+    const client = await connectTo(this.#config);
+    try {
+      await endSlotSession(client, SLOT, [APPLICATION]);
+    } finally {
+      await client.end();
+    }
   }
 
   #commits({ beforeCommit, afterCommit }: RunOptions): StreamCommits {
