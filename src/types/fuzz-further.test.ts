@@ -121,6 +121,7 @@ test("a value of further types that Postgres cannot have is refused", () => {
     [650, "020800040a000000"], // not marked as cidr
     [3904, "03"],
     [3904, "20"],
+    [3906, "12 00000006 000000000000"], // a numeric without all of its header
     [3904, "0200000004 00000001"],
     [3904, "0200000004 00000001 00000004 00000002 00"],
     [4532, "7fffffff"],

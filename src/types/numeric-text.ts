@@ -9,6 +9,14 @@ const SIGN_NAN = 0xc000;
 const SIGN_INFINITY = 0xd000;
 const SIGN_MINUS_INFINITY = 0xf000;
 
+/** Gives the number of digits; throws when the bytes, behind their length field, are not as many as they ask for. */
+export function digitCount(view: DataView, at: number, length: number): number {
+  if (length < HEADER_BYTES) throw malformed("numeric", at - 4, `${length} bytes`);
+  const digits = view.getUint16(at);
+  if (length !== HEADER_BYTES + digits * 2) throw malformed("numeric", at - 4, `${digits} digits in ${length} bytes`);
+  return digits;
+}
+
 /** numeric_out: `dscale` digits behind the point. */
 export function formatNumeric(_bytes: Uint8Array, view: DataView, at: number): string {
   const digits = view.getUint16(at);

@@ -3,7 +3,7 @@
 // int16 digit count, int16 weight of the first digit, uint16 sign, uint16 dscale, then the digits.
 import type { ValueType } from "../parquet/schema.ts";
 import { type Cells, type Encode, type Family, type InexactValues, malformed } from "./family.ts";
-import { formatNumeric, HEADER_BYTES, parseNumeric, SIGN_NEGATIVE, SIGN_POSITIVE } from "./numeric-text.ts";
+import { digitCount, formatNumeric, parseNumeric, SIGN_NEGATIVE, SIGN_POSITIVE } from "./numeric-text.ts";
 
 const TWO_32 = 0x100000000;
 
@@ -42,15 +42,6 @@ function family(type: ValueType, encode: Encode): Family {
   return { name: "numeric", type, encode, parse: parseNumeric, format: formatNumeric };
 }
 
-/** Throws when the bytes at `at` (the length field) are not a numeric; gives the number of digits. */
-function digitCount(view: DataView, at: number): number {
-  const length = view.getInt32(at);
-  if (length < HEADER_BYTES) throw malformed("numeric", at, `${length} bytes`);
-  const digits = view.getUint16(at + 4);
-  if (length !== HEADER_BYTES + digits * 2) throw malformed("numeric", at, `${digits} digits in ${length} bytes`);
-  return digits;
-}
-
 /** Throws for a digit above 9999: such bytes are no numeric. */
 function checkDigit(digit: number, at: number): void {
   if (digit > 9999) throw malformed("numeric", at, `a digit of ${digit}`);
@@ -74,7 +65,7 @@ function encodeSmall(width: 4 | 8, precision: number, scale: number): Encode {
         definitions[entryCount++] = present + at;
         continue;
       }
-      const digits = digitCount(view, at);
+      const digits = digitCount(view, at + 4, view.getInt32(at));
       const sign = view.getUint16(at + 8);
       let value = 0;
       for (let k = 0, digitAt = at + 12; k < digits; k++, digitAt += 2) {
@@ -119,7 +110,7 @@ function encodeSmall(width: 4 | 8, precision: number, scale: number): Encode {
 }
 
 function addInexact(inexact: InexactValues, index: number, { bytes, view }: Cells, at: number): void {
-  const digits = digitCount(view, at);
+  const digits = digitCount(view, at + 4, view.getInt32(at));
   for (let k = 0; k < digits; k++) checkDigit(view.getUint16(at + 12 + 2 * k), at);
   inexact.add(index, formatNumeric(bytes, view, at + 4));
 }
@@ -129,7 +120,7 @@ function scaledInteger(view: DataView, at: number, precision: number, scale: num
   const sign = view.getUint16(at + 8);
   if (sign !== SIGN_POSITIVE && sign !== SIGN_NEGATIVE) return null;
   let first = 0;
-  let last = digitCount(view, at) - 1;
+  let last = digitCount(view, at + 4, view.getInt32(at)) - 1;
   while (first <= last && view.getUint16(at + 12 + 2 * first) === 0) first++;
   while (last > first && view.getUint16(at + 12 + 2 * last) === 0) last--;
   if (first > last) return 0n;
@@ -243,7 +234,7 @@ function encodeWide(width: number, precision: number, scale: number): Encode {
         definitions[entryCount++] = present + at;
         continue;
       }
-      const digits = digitCount(view, at);
+      const digits = digitCount(view, at + 4, view.getInt32(at));
       const sign = view.getUint16(at + 8);
       const finite = sign === SIGN_POSITIVE || sign === SIGN_NEGATIVE;
       if (!finite || !loadWords(view, at, digits, scale, limit)) {

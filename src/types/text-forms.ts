@@ -6,7 +6,7 @@ import { TWO_32 } from "./date-time.ts";
 import { writeDate, writeFour, writeSmall, writeTime, writeUnsigned } from "./digits.ts";
 import { type Codec, type Family, InexactValues, malformed } from "./family.ts";
 import { FLOAT8_TEXT_BYTES, writeFloat4, writeFloat8 } from "./float8-digits.ts";
-import { formatNumeric } from "./numeric-text.ts";
+import { digitCount, formatNumeric, HEADER_BYTES as NUMERIC_HEADER_BYTES } from "./numeric-text.ts";
 import { bytesOfText } from "./output-text.ts";
 import { quoteBound } from "./quoted-text.ts";
 import { fixedMeasure, type Measure, type TextForm, type Write, writeAscii, writeBytes } from "./text-family.ts";
@@ -176,16 +176,13 @@ function timestampForm({ name, format }: AnyCodec, utc: boolean): TextForm {
   return fixedForm(name, 8, TIMESTAMP_BYTES, write, writeBound);
 }
 
-const NUMERIC_HEADER_BYTES = 8;
 const NUMERIC_NAN = 0xc000;
 const NUMERIC_INFINITY = 0xd000;
 const NUMERIC_MINUS_INFINITY = 0xf000;
 const NUMERIC_NEGATIVE = 0x4000;
 
 const measureNumeric: Measure = (_bytes, view, at, length) => {
-  const digits = length >= NUMERIC_HEADER_BYTES ? view.getUint16(at) : -1;
-  if (length !== NUMERIC_HEADER_BYTES + 2 * digits)
-    throw malformed("numeric", at - 4, `${digits} digits in ${length} bytes`);
+  const digits = digitCount(view, at, length);
   const sign = view.getUint16(at + 4);
   if (sign >= NUMERIC_NAN && (sign === NUMERIC_NAN || sign === NUMERIC_INFINITY || sign === NUMERIC_MINUS_INFINITY))
     return 9;
