@@ -6,6 +6,8 @@ const FIRST_BYTES = 256 * 1024;
 const MAX_BYTES = 0x7fffffff;
 /** What is kept of a grown arena when little or nothing is left in it. */
 const KEPT_BYTES = 16 * 1024 * 1024;
+/** From there on it grows by so much at least: each growth copies all, and what was not written to takes no memory. */
+const GROWTH_BYTES = 128 * 1024 * 1024;
 /** Below this a loop of words beats the native copy, whose call costs more than the bytes. */
 const SHORT_BYTES = 512;
 
@@ -26,16 +28,26 @@ export class Arena {
     this.view = new DataView(this.bytes.buffer);
   }
 
+  /** What it takes of memory, as far as it was ever full. */
+  get heldBytes(): number {
+    return Math.min(this.bytes.length, Math.max(KEPT_BYTES, this.length));
+  }
+
   /** Copies source[start, end) and gives where it lies. MEMORY_EXCEEDED above 2 GiB. */
   append(source: Uint8Array, start: number, end: number): number {
-    const size = end - start;
-    const at = this.reserve(size);
-    if (size > SHORT_BYTES) this.bytes.set(source.subarray(start, end), at);
-    else this.#appendWords(source, start, size, at);
+    const at = this.reserve(end - start);
+    this.write(at, source, start, end);
     return at;
   }
 
-  #appendWords(source: Uint8Array, start: number, size: number, at: number): void {
+  /** Copies source[start, end) to `at`, where room for it was reserved. */
+  write(at: number, source: Uint8Array, start: number, end: number): void {
+    const size = end - start;
+    if (size > SHORT_BYTES) this.bytes.set(source.subarray(start, end), at);
+    else this.#writeWords(source, start, size, at);
+  }
+
+  #writeWords(source: Uint8Array, start: number, size: number, at: number): void {
     if (source !== this.#source) {
       this.#source = source;
       this.#sourceView = new DataView(source.buffer, source.byteOffset, source.byteLength);
@@ -43,7 +55,13 @@ export class Arena {
     const { bytes, view } = this;
     const from = this.#sourceView;
     let k = 0;
-    // Compiled to moves of 64 bits: no bigint is ever made.
+    // Compiled to moves of 64 bits: no bigint is ever made. Four of them take half of the time of four turns.
+    for (; k + 32 <= size; k += 32) {
+      view.setBigInt64(at + k, from.getBigInt64(start + k, true), true);
+      view.setBigInt64(at + k + 8, from.getBigInt64(start + k + 8, true), true);
+      view.setBigInt64(at + k + 16, from.getBigInt64(start + k + 16, true), true);
+      view.setBigInt64(at + k + 24, from.getBigInt64(start + k + 24, true), true);
+    }
     for (; k + 8 <= size; k += 8) view.setBigInt64(at + k, from.getBigInt64(start + k, true), true);
     for (; k < size; k++) bytes[at + k] = source[start + k]!;
   }
@@ -80,7 +98,7 @@ export class Arena {
       throw new PgFloError("MEMORY_EXCEEDED", `transaction, size, more than ${MAX_BYTES} bytes of changes in memory`);
     }
     const { length } = this.bytes;
-    const wanted = length < KEPT_BYTES ? length * 2 : length + length / 2;
+    const wanted = length < KEPT_BYTES ? length * 2 : length + Math.max(length / 2, GROWTH_BYTES);
     const grown = new Uint8Array(Math.min(MAX_BYTES, Math.max(Math.ceil(wanted), needed)));
     grown.set(this.bytes.subarray(0, this.length));
     this.#use(grown);

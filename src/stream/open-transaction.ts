@@ -32,7 +32,7 @@ export class OpenTransaction {
   }
 
   get memoryBytes(): number {
-    return this.store.arena.bytes.length + this.store.arrayBytes;
+    return this.store.arena.heldBytes + this.store.arrayBytes;
   }
 
   abort(subXid: number): void {

@@ -41,9 +41,19 @@ export function appendOperations(leaf: LeafBuffer, operations: Uint8Array, from:
 
 /** Appends the same text `count` times. */
 export function appendConstant(leaf: LeafBuffer, text: Uint8Array, count: number): void {
+  const { entryCount, end } = leaf;
+  const size = count * (4 + text.length);
   leaf.reserveEntries(count);
-  leaf.reserve(count * (4 + text.length));
-  for (let i = 0; i < count; i++) appendBytes(leaf, text);
+  leaf.reserve(size);
+  appendBytes(leaf, text);
+  // The first one, then as many again as are there.
+  for (let done = 4 + text.length; done < size; done *= 2) {
+    leaf.bytes.copyWithin(end + done, end, end + Math.min(done, size - done));
+  }
+  leaf.end = end + size;
+  leaf.definitions.fill(leaf.present, entryCount, entryCount + count);
+  leaf.entryCount = entryCount + count;
+  leaf.valueCount += count - 1;
 }
 
 /** Appends the values of the transactions that rows[from, to) belong to. */

@@ -11,6 +11,9 @@ export class SpillParts {
   readonly file: SpillFile;
   readonly #bits: number;
   readonly #level: number;
+  /** Of the bits that decide. */
+  readonly #shift: number;
+  readonly #mask: number;
   /** Per part; the last one is for changes that have no identity: they keep their order. */
   readonly #blocks: SpillBlock[][];
 
@@ -18,6 +21,8 @@ export class SpillParts {
     this.file = file;
     this.#bits = bits;
     this.#level = level;
+    this.#shift = level * bits;
+    this.#mask = 2 ** bits - 1;
     this.#blocks = Array.from({ length: 2 ** bits + 1 }, () => []);
   }
 
@@ -45,7 +50,7 @@ export class SpillParts {
   }
 
   partOf(route: number): number {
-    return (route >>> (this.#level * this.#bits)) & (2 ** this.#bits - 1);
+    return (route >>> this.#shift) & this.#mask;
   }
 
   blocks(part: number): readonly SpillBlock[] {

@@ -32,7 +32,7 @@ export function recordSize({ oldStart, oldEnd, newStart, newEnd }: SpillRecord):
 
 /** Writes a record whose tuples lie in `source`. */
 export function writeRecord(target: Arena, at: number, record: SpillRecord, source: Uint8Array): void {
-  const { bytes, view } = target;
+  const { view } = target;
   const { oldStart, oldEnd, newStart, newEnd } = record;
   view.setUint32(at, recordSize(record), true);
   view.setUint32(at + 4, record.sequence, true);
@@ -45,11 +45,11 @@ export function writeRecord(target: Arena, at: number, record: SpillRecord, sour
   if (oldEnd === newStart || newEnd === newStart) {
     // They lie one after the other, or there is one of them.
     const end = newEnd > newStart ? newEnd : oldEnd;
-    bytes.set(source.subarray(oldEnd > oldStart ? oldStart : newStart, end), body);
+    target.write(body, source, oldEnd > oldStart ? oldStart : newStart, end);
     return;
   }
-  if (oldEnd > oldStart) bytes.set(source.subarray(oldStart, oldEnd), body);
-  bytes.set(source.subarray(newStart, newEnd), body + oldEnd - oldStart);
+  target.write(body, source, oldStart, oldEnd);
+  target.write(body + oldEnd - oldStart, source, newStart, newEnd);
 }
 
 /** Reads the record at `at` and gives where the next one is. */

@@ -129,7 +129,7 @@ class SpillReplay {
       groups.layOut();
       for (const [index, start] of kept.entries()) {
         const next = readRecord(this.#arena.view, start, record);
-        groups.buffer.bytes.set(this.#arena.bytes.subarray(start, next), groups.position(index, next - start));
+        groups.buffer.write(groups.position(index, next - start), this.#arena.bytes, start, next);
       }
       if (groups.count > 0) await split.write(groups);
     }

@@ -56,6 +56,8 @@ export class SpilledTransaction {
   /** Sequence number of the next change. */
   nextSequence = 0;
   readonly #indexOf = new Map<StreamRelation, number>();
+  /** By index in the relations of the store that is being written: the one here. */
+  #indexes: readonly number[] = [];
   readonly #moved: MovedKeys;
   readonly #groups = new RecordGroups();
   readonly #left: KeyHash = { a: 0, b: 0, c: 0 };
@@ -86,6 +88,7 @@ export class SpilledTransaction {
   /** Writes all changes of the store, which begin at `nextSequence`. One call at a time; the store is the caller's to clear. */
   async add(store: TransactionStore): Promise<void> {
     const arenaEnd = store.arena.length;
+    this.#indexes = store.relations.map((relation) => this.#indexOfRelation(relation));
     for (let from = 0; from < store.count; ) {
       const to = this.#route(store, from, arenaEnd);
       await this.parts.write(this.#groups);
@@ -118,7 +121,7 @@ export class SpilledTransaction {
     for (; change < store.count && change - from < WRITE_CHANGES && groups.sizeBytes < WRITE_BYTES; change++) {
       const xid = store.xids === null ? null : store.xids[change]!;
       if (xid !== null && this.aborted.has(xid >>> 0)) continue;
-      const relation = this.#indexOfRelation(store.relationOf(change));
+      const relation = this.#indexes[store.relationIndexes[change]!]!;
       this.#routeChange(store, change, relation, xid, arenaEnd);
       store.arena.truncateTo(arenaEnd);
     }
@@ -198,7 +201,7 @@ export class SpilledTransaction {
     record.sequence = store.sequenceOf(change);
     record.xid = store.xids === null ? 0 : store.xids[change]!;
     record.route = this.#routes[index]!;
-    record.relation = this.#indexOfRelation(store.relationOf(change));
+    record.relation = this.#indexes[store.relationIndexes[change]!]!;
     record.operation = operation;
     record.oldStart = Math.max(0, oldTuple);
     record.oldEnd = oldTuple < 0 ? record.oldStart : newTuple < 0 ? end : newTuple;
