@@ -90,7 +90,7 @@ export class DictionaryBuilder {
       if (i === PROBE_VALUES && this.#count - countBefore > PROBE_VALUES * PROBE_NEW) return null;
     }
     this.#plainBytes += leaf.valueBytes;
-    this.#indexBytes += 1 + Math.ceil((valueCount * this.#bitWidth()) / 8);
+    this.#indexBytes += 1 + ((valueCount * this.#bitWidth() + 7) >>> 3);
     if (this.#end + this.#indexBytes >= this.#plainBytes * WORTH_IT) return null;
     const narrowed = narrow(indices.subarray(0, valueCount), this.#count);
     if (indices.length > MAX_SCRATCH_INDICES) scratchIndices = new Int32Array(0);

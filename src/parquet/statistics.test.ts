@@ -141,6 +141,17 @@ test("bounds of bytes enclose them, 0xff included", () => {
   );
 });
 
+test("bounds of bytes that begin alike enclose them", () => {
+  const tails = fc.array(fc.constantFrom(0, 1, 0x61, 0xff), { maxLength: 6 });
+  const lists = fc
+    .tuple(fc.integer({ min: 0, max: 9 }), fc.array(tails, { minLength: 1, maxLength: 40 }))
+    .map(([shared, list]) => list.map((tail) => Buffer.from([...new Array<number>(shared).fill(0x61), ...tail])));
+  fc.assert(
+    fc.property(lists, (list) => checkByteBounds(types.bytes, list)),
+    { numRuns: 1000 },
+  );
+});
+
 test("where nothing short lies above a long value there is no upper bound", () => {
   assert.equal(hexBounds(types.bytes, [`x${"ff".repeat(65)}`])[1], null);
   assert.equal(hexBounds(types.bytes, [`x${"ff".repeat(64)}`])[1], "ff".repeat(64));

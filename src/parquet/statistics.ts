@@ -184,25 +184,28 @@ function compareFixed(view: DataView, i: number, j: number, length: number, sign
   return 0;
 }
 
-// The first four bytes decide for most values, and those of the bounds stay in registers. Values that begin alike are
-// compared with the lower bound; what both bounds have in common is not looked at again for the upper one.
+// Behind what both bounds begin with, four bytes decide for most values, and those of the bounds stay in registers. What
+// they leave open is compared with the lower bound; what both have in common is not looked at again for the upper one.
 function byteArrayBounds(bytes: Uint8Array, view: DataView, start: number, count: number): Bounds {
   let length = view.getUint32(start, true);
   let at = start + 4;
   let min = at;
   let minLength = length;
-  let minHead = head(bytes, view, at, length);
   let max = at;
   let maxLength = length;
-  let maxHead = minHead;
   let shared = length & ~3; // both bounds begin with the same `shared` bytes
+  let minHead = head(bytes, view, min + shared, minLength - shared);
+  let maxHead = minHead;
   for (let i = 1; i < count; i++) {
     at += length + 4;
     length = view.getUint32(at - 4, true);
-    const valueHead = length >= 4 ? view.getUint32(at) : head(bytes, view, at, length);
-    if (valueHead > minHead && valueHead < maxHead) continue;
     const words = (length < minLength ? length : minLength) & ~3;
     let k = 0;
+    while (k < words && k < shared && view.getInt32(at + k) === view.getInt32(min + k)) k += 4;
+    if (k === shared && length >= shared + 4) {
+      const valueHead = view.getUint32(at + shared);
+      if (valueHead > minHead && valueHead < maxHead) continue;
+    }
     while (k < words && view.getInt32(at + k) === view.getInt32(min + k)) k += 4;
     const toMin =
       k < words
@@ -211,7 +214,6 @@ function byteArrayBounds(bytes: Uint8Array, view: DataView, start: number, count
     if (toMin < 0) {
       min = at;
       minLength = length;
-      minHead = valueHead;
     } else if (
       // A value that leaves the bounds' common beginning is on the same side of both.
       k < shared
@@ -220,11 +222,12 @@ function byteArrayBounds(bytes: Uint8Array, view: DataView, start: number, count
     ) {
       max = at;
       maxLength = length;
-      maxHead = valueHead;
     } else continue;
     shared = 0;
     const common = (minLength < maxLength ? minLength : maxLength) & ~3;
     while (shared < common && view.getInt32(min + shared) === view.getInt32(max + shared)) shared += 4;
+    minHead = head(bytes, view, min + shared, minLength - shared);
+    maxHead = head(bytes, view, max + shared, maxLength - shared);
   }
   return {
     min: bytes.slice(min, min + Math.min(minLength, KEPT_BOUND_BYTES)),
@@ -232,7 +235,7 @@ function byteArrayBounds(bytes: Uint8Array, view: DataView, start: number, count
   };
 }
 
-/** The first four bytes as a big-endian number, whose order is that of the bytes; what is missing counts as zero. */
+/** The first of `length` bytes, up to four, as a big-endian number, whose order is theirs; what is missing counts as zero. */
 function head(bytes: Uint8Array, view: DataView, at: number, length: number): number {
   if (length >= 4) return view.getUint32(at);
   let value = 0;

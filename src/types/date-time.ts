@@ -69,7 +69,8 @@ function encodeTimestamp(family: string, format: Family["format"]): Encode {
       const high = view.getInt32(at + 4);
       if (high >= HIGH_MIN && high <= HIGH_MAX) {
         const low = view.getUint32(at + 8) + SHIFT_LOW;
-        out.setInt32(end, low, true);
+        // A number outside of int32 would make each such store a call, here and for good.
+        out.setInt32(end, low | 0, true);
         out.setInt32(end + 4, high + SHIFT_HIGH + (low >= TWO_32 ? 1 : 0), true);
       } else {
         let value = view.getBigInt64(at + 4);

@@ -88,7 +88,8 @@ function encodeSmall(width: 4 | 8, precision: number, scale: number): Encode {
       }
       if (exact && value < limit) {
         if (sign === SIGN_NEGATIVE) value = -value;
-        out.setInt32(end, value, true);
+        // A number outside of int32 would make each such store a call, here and for good.
+        out.setInt32(end, value | 0, true);
         if (width === 8) out.setInt32(end + 4, Math.floor(value / TWO_32), true);
       } else {
         const scaled = scaledInteger(view, at, precision, scale);
