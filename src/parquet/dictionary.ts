@@ -70,31 +70,43 @@ export class DictionaryBuilder {
 
   /** Indices of the page's values; null when the chunk is not worth a dictionary (the builder keeps earlier pages' values). */
   indices(leaf: LeafBuffer): Indices | null {
-    const { bytes, view, valueCount } = leaf;
+    const { valueCount } = leaf;
     // A page of NULLs says nothing about the values that may come.
     if (valueCount === 0) return new Uint8Array(0);
     if (scratchIndices.length < valueCount) scratchIndices = new Int32Array(valueCount);
-    const indices = scratchIndices;
-    const countBefore = this.#count;
-    let at = LEVEL_HEADROOM_BYTES;
-    let index = 0;
-    for (let i = 0; i < valueCount; i++) {
-      const size = this.#width === 0 ? 4 + view.getUint32(at, true) : this.#width;
-      // Values come in runs (a transaction's LSN, a table's name): then there is nothing to look up.
-      if (i === 0 || !this.#equals(index, bytes, view, at, size)) {
-        index = this.#find(bytes, view, at, size);
-        if (index < 0) return null;
-      }
-      indices[i] = index;
-      at += size;
-      if (i === PROBE_VALUES && this.#count - countBefore > PROBE_VALUES * PROBE_NEW) return null;
-    }
+    const indices = scratchIndices.subarray(0, valueCount);
+    if (!this.#lookUp(leaf, indices)) return null;
     this.#plainBytes += leaf.valueBytes;
     this.#indexBytes += 1 + ((valueCount * this.#bitWidth() + 7) >>> 3);
     if (this.#end + this.#indexBytes >= this.#plainBytes * WORTH_IT) return null;
-    const narrowed = narrow(indices.subarray(0, valueCount), this.#count);
-    if (indices.length > MAX_SCRATCH_INDICES) scratchIndices = new Int32Array(0);
+    const narrowed = narrow(indices, this.#count);
+    if (scratchIndices.length > MAX_SCRATCH_INDICES) scratchIndices = new Int32Array(0);
     return narrowed;
+  }
+
+  /** Writes each value's index; false when the dictionary is full, or the page too distinct. */
+  #lookUp(leaf: LeafBuffer, indices: Int32Array): boolean {
+    const { bytes, view, valueCount } = leaf;
+    const countBefore = this.#count;
+    let at = LEVEL_HEADROOM_BYTES;
+    let index = 0;
+    if (isOneValue(leaf, this.#sizeAt(view, at))) {
+      index = this.#find(bytes, view, at, this.#sizeAt(view, at));
+      indices.fill(index);
+      return index >= 0;
+    }
+    for (let i = 0; i < valueCount; i++) {
+      const size = this.#sizeAt(view, at);
+      // Values come in runs: then there is nothing to look up.
+      if (i === 0 || !this.#equals(index, bytes, view, at, size)) {
+        index = this.#find(bytes, view, at, size);
+        if (index < 0) return false;
+      }
+      indices[i] = index;
+      at += size;
+      if (i === PROBE_VALUES && this.#count - countBefore > PROBE_VALUES * PROBE_NEW) return false;
+    }
+    return true;
   }
 
   /** Bounds of a page with these indices: only its distinct values are compared. */
@@ -146,7 +158,11 @@ export class DictionaryBuilder {
   }
 
   #sizeOf(index: number): number {
-    return this.#width === 0 ? 4 + this.#view.getUint32(this.#starts[index]!, true) : this.#width;
+    return this.#sizeAt(this.#view, this.#starts[index]!);
+  }
+
+  #sizeAt(view: DataView, at: number): number {
+    return this.#width === 0 ? 4 + view.getUint32(at, true) : this.#width;
   }
 
   /** The index of the value in bytes[at, at + size), added when new; -1 when the dictionary is full. */
@@ -205,6 +221,13 @@ export class DictionaryBuilder {
     }
     this.#slots = slots;
   }
+}
+
+/** Whether all values are one of `size` bytes (a table's name, a transaction's LSN), by a comparison that is native. */
+function isOneValue({ bytes, end, valueCount }: LeafBuffer, size: number): boolean {
+  if (valueCount * size !== end - LEVEL_HEADROOM_BYTES) return false;
+  const butLast = bytes.subarray(LEVEL_HEADROOM_BYTES, end - size);
+  return Buffer.compare(butLast, bytes.subarray(LEVEL_HEADROOM_BYTES + size, end)) === 0;
 }
 
 function narrow(indices: Int32Array, count: number): Indices {
