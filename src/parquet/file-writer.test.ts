@@ -168,6 +168,18 @@ test("a dictionary survives its second page when the values are known", async ()
   assert.deepEqual(encodingsOf(metadata), ["PLAIN", "RLE_DICTIONARY", "RLE"]);
 });
 
+test("pages of one value, of others of its size, and of nearly one", async () => {
+  const columns = [column("text", 1, types.string), column("number", 2, types.int64), column("empty", 3, types.string)];
+  const page = (row: number) => Math.floor(row / 20_000);
+  const values = [
+    rows(80_000, (row) => (page(row) < 3 ? `page ${page(row)}` : row === 79_999 ? "page x" : "page 3")),
+    rows(80_000, (row) => String(page(row) === 2 ? row % 2 : page(row) * 1_000_000)),
+    rows(80_000, (row) => (row === 50_000 ? "at" : row === 50_001 ? "" : "a")),
+  ];
+  const metadata = parquetMetadata((await roundTrip({ columns, values, rowsPerCall: 4000 })).buffer);
+  for (const index of [0, 1, 2]) assert.deepEqual(encodingsOf(metadata, 0, index), ["PLAIN", "RLE_DICTIONARY", "RLE"]);
+});
+
 test("names and metadata may hold anything", async () => {
   const names = ["select", "Größe in m²", 'quo"te', " ", "a b", "x".repeat(63), "🚀"];
   const columns = names.map((name, index) => column(name, index + 1, types.int32));
