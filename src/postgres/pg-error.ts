@@ -100,6 +100,12 @@ function byCode(code: string, message: string): Verdict | undefined {
 /** States that mean several things. The server may speak another language: then the general meaning of the state stays. */
 function byCodeAndText(code: string, message: string): Verdict | undefined {
   if (code === "58P01" && /wal segment/i.test(message)) return { code: "SLOT_LOST" };
+  if (code === "XX000" && /could not map filen/.test(message)) {
+    return {
+      code: "SERVER_FAILED",
+      fix: "nothing, pg-flo tries again; if it stays, PostgreSQL cannot decode this slot: stop the workers, drop it with pg_drop_replication_slot, and run pg-flo replicate --resync",
+    };
+  }
   if (code === "25006" || (code === "55000" && /recovery is in progress/i.test(message))) {
     return { code: "CONNECTION_FAILED", fix: "promote the standby, or point pg-flo at the primary; it tries again" };
   }

@@ -2,6 +2,7 @@
 // version, the first seed, how many seeds, how many histories share a group. Writes a line of JSON for each seed.
 import { type PostgresVersion, startPostgres, type TestServer } from "../postgres.ts";
 import { runHistories } from "./history.ts";
+import { UndecodableLog } from "./workers.ts";
 
 const SEED_MS = 540_000;
 
@@ -22,13 +23,13 @@ for (let seed = first; seed < first + seeds; seed++) {
   const late = new Promise<never>((_, reject) => {
     setTimeout(() => reject(new Error(`not ended after ${SEED_MS} ms`)), SEED_MS).unref();
   });
-  const found = await Promise.race([runHistories(server, seed, together), late]).catch((error: Error) => ({
-    error: error.stack ?? String(error),
-  }));
+  const found = await Promise.race([runHistories(server, seed, together), late]).catch((error: Error) =>
+    error instanceof UndecodableLog ? { undecodable: error.message } : { error: error.stack ?? String(error) },
+  );
   const ms = Math.round(performance.now() - began);
   const cpuMs = Math.round(process.cpuUsage().user / 1000);
   process.stdout.write(`${JSON.stringify({ seed, version, ms, cpuMs, ...found })}\n`);
-  if ("error" in found) process.exit(1); // what it left running would be another history's
+  if (!("states" in found)) process.exit(1); // what it left running would be another history's
 }
 
 /** Hundreds of connections are made here, and each one is proved by hashing the password. */

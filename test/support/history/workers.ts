@@ -3,10 +3,12 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
+import { Client } from "pg";
 import { PgFloError } from "../../../src/base/errors.ts";
 import { armFailpoints } from "../../../src/base/failpoints.ts";
-import { silentLog } from "../../../src/base/log.ts";
+import { type Log, type LogFacts, silentLog } from "../../../src/base/log.ts";
 import type { Config } from "../../../src/config/config.ts";
+import { slotName } from "../../../src/postgres/slot.ts";
 import { runWorker } from "../../../src/worker/worker.ts";
 
 export type Way = "calm" | "error" | "process";
@@ -24,11 +26,54 @@ export function startWorker(way: Way, config: Config, failpoint: string): Runnin
   return inside(config, way === "error" ? failpoint : undefined);
 }
 
+/** The server cannot decode its own log, whoever asks (docs/ERRORS.md, SERVER_FAILED): what was to be shown cannot be. */
+export class UndecodableLog extends Error {}
+const UNDECODABLE = /could not map filen/;
+/** So often in a row it is no transaction that ends meanwhile. */
+const REFUSALS = 6;
+
 /** Until everything that was committed before is durable. */
 export async function catchUp(config: Config, timeoutMs: number): Promise<void> {
   const timeout = AbortSignal.timeout(timeoutMs);
-  await retrying(() => runWorker({ config, log: silentLog, untilCaughtUp: true }, timeout), timeout);
+  const refused = new AbortController();
+  let refusals = 0;
+  const warn = (_message: string, facts?: LogFacts) => {
+    if (UNDECODABLE.test(String(facts?.error)) && ++refusals === REFUSALS) refused.abort();
+  };
+  const log: Log = { ...silentLog, warn, child: () => log };
+  const signal = AbortSignal.any([timeout, refused.signal]);
+  await retrying(() => runWorker({ config, log, untilCaughtUp: true }, signal), signal);
+  if (refused.signal.aborted) await assertUndecodable(config);
   if (timeout.aborted) throw new Error(`not caught up after ${timeoutMs} ms`);
+}
+
+/** Throws UndecodableLog when the server refuses it to its own SQL function as well. */
+async function assertUndecodable({ source, group }: Config): Promise<never> {
+  const client = new Client({ ...source, ssl: false });
+  await client.connect();
+  try {
+    const { rows } = await client.query<{ names: string }>(
+      "select string_agg(quote_ident(pubname), ',') as names from pg_publication where pubname ^@ $1",
+      [`pg_flo_${group}_`],
+    );
+    for (let active = true; active; ) {
+      const slots = await client.query("select active from pg_replication_slots where slot_name = $1", [
+        slotName(group),
+      ]);
+      active = slots.rows[0]!.active;
+    }
+    const options = ["proto_version", "1", "publication_names", rows[0]!.names];
+    await client.query("select count(*) from pg_logical_slot_peek_binary_changes($1, null, null, variadic $2)", [
+      slotName(group),
+      options,
+    ]);
+  } catch (error) {
+    if (UNDECODABLE.test(String(error))) throw new UndecodableLog(String(error));
+    throw error;
+  } finally {
+    await client.end();
+  }
+  throw new Error("the server decodes what it refused to the worker");
 }
 
 /** What a worker may end with that was replaced, or whose predecessor's lease has not run out: it is started again. */
