@@ -18,6 +18,7 @@ import type { Storage } from "../storage/storage.ts";
 import { completeCopies, heapsOf } from "./complete-copies.ts";
 import { beginCopyAnew, stopRewritten } from "./copy-outcomes.ts";
 import { measureHeaps, planStored } from "./copy-plan.ts";
+import { stopChanged } from "./definition-check.ts";
 import type { Definitions } from "./definitions.ts";
 import { FIRST_STREAM } from "./discovery.ts";
 import type { HeldSnapshots } from "./held-snapshots.ts";
@@ -132,6 +133,7 @@ export class CutService {
     await snapshots.add(snapshot);
     try {
       failpoint("cut.slot-created");
+      await stopChanged(this.#options, pending);
       if (awaited.length > 0) await stream.cutTaken(awaited, lsn);
       failpoint("cut.stored");
       await cutCopyOnly(this.#options.db, config.group, pending, lsn);

@@ -2,7 +2,6 @@
 // that counts, and goes; a worker that was replaced meanwhile must not be the one that drops it.
 import { PgFloError } from "../base/errors.ts";
 import { failpoint } from "../base/failpoints.ts";
-import type { Log } from "../base/log.ts";
 import { formatLsn } from "../base/lsn.ts";
 import type { Config } from "../config/config.ts";
 import type { Queryable } from "../metadata/queryable.ts";
@@ -12,7 +11,9 @@ import type { Table } from "../metadata/tables.ts";
 import { applicationName } from "../postgres/connect.ts";
 import { endSlotSession, endTurn, takeTurn } from "../postgres/sessions.ts";
 import { dropSlot, readSlot } from "../postgres/slot.ts";
+import type { CopyOutcomeOptions } from "./copy-outcomes.ts";
 import { cutCopyOnly } from "./cut-service.ts";
+import { stopChanged } from "./definition-check.ts";
 import { FIRST_STREAM } from "./discovery.ts";
 import type { HeldSnapshots } from "./held-snapshots.ts";
 import { snapshotOfNewSlot } from "./snapshot.ts";
@@ -21,22 +22,20 @@ import { streamFenced } from "./stream-service.ts";
 
 const TURN_WAIT_MS = 5000;
 
-export interface SlotCreation {
-  readonly config: Config;
-  readonly db: Queryable;
+export interface SlotCreation extends CopyOutcomeOptions {
   readonly snapshots: HeldSnapshots;
-  readonly log: Log;
   /** Registered and published by this worker. */
   readonly tables: readonly Table[];
 }
 
 /** Creates the slot, holds its snapshot, and stores its consistent point as the cut of the tables. */
 export async function createStreamSlot(
-  { config, db, snapshots, log, tables }: SlotCreation,
+  options: SlotCreation,
   slot: string,
   fence: StreamFence,
   signal: AbortSignal,
 ): Promise<void> {
+  const { config, db, snapshots, log, tables } = options;
   await dropOwnSlot(config, db, slot, fence);
   failpoint("slot.unfinished-dropped");
   log.info("creating the replication slot, which waits for the transactions that run now", { slot });
@@ -45,6 +44,7 @@ export async function createStreamSlot(
   await snapshots.add(snapshot);
   try {
     failpoint("slot.created");
+    await stopChanged(options, tables);
     const own = tables.filter((table) => table.stream === fence.stream);
     const activation = await activateStream(db, fence, lsn, own);
     if (activation.result === "fenced") throw streamFenced(fence);
