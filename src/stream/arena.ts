@@ -10,14 +10,16 @@ const KEPT_BYTES = 16 * 1024 * 1024;
 const GROWTH_BYTES = 128 * 1024 * 1024;
 /** Below this a loop of words beats the native copy, whose call costs more than the bytes. */
 const SHORT_BYTES = 512;
+const NO_BYTES = new Uint8Array(0);
+const NO_VIEW = new DataView(NO_BYTES.buffer);
 
 export class Arena {
   bytes: Uint8Array<ArrayBuffer>;
   view: DataView<ArrayBuffer>;
   length = 0;
   // The bytes that are appended from, and a view of them: they stay the same for thousands of changes.
-  #source: Uint8Array = new Uint8Array(0);
-  #sourceView: DataView = new DataView(this.#source.buffer);
+  #source: Uint8Array = NO_BYTES;
+  #sourceView: DataView = NO_VIEW;
 
   readonly #keptBytes: number;
 
@@ -90,6 +92,9 @@ export class Arena {
 
   reset(): void {
     this.length = 0;
+    // They can be another arena's, of any size.
+    this.#source = NO_BYTES;
+    this.#sourceView = NO_VIEW;
     if (this.bytes.length > this.#keptBytes) this.#use(new Uint8Array(this.#keptBytes));
   }
 

@@ -133,7 +133,7 @@ export class CutService {
     await snapshots.add(snapshot);
     try {
       failpoint("cut.slot-created");
-      await stopChanged(this.#options, pending);
+      await stopChanged({ ...this.#options, config: definitions.config }, pending);
       if (awaited.length > 0) await stream.cutTaken(awaited, lsn);
       failpoint("cut.stored");
       await cutCopyOnly(this.#options.db, config.group, pending, lsn);

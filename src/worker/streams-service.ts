@@ -133,8 +133,9 @@ export class StreamsService {
     try {
       if (stream.state === "lost") await this.#refuseLost(stream);
       if (stream.state === "creating") {
-        const { tables } = this.#options.definitions.prepared;
-        await createStreamSlot({ ...this.#options, tables }, stream.slotName, fence, signal);
+        const { config, prepared } = this.#options.definitions;
+        const { tables } = prepared;
+        await createStreamSlot({ ...this.#options, config, tables }, stream.slotName, fence, signal);
       }
       const cuts = new CutService({ ...this.#options, stream: service });
       await settleAll([service.run(signal), cuts.run(signal)], stop);
