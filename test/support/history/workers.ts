@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { Client } from "pg";
 import { PgFloError } from "../../../src/base/errors.ts";
 import { armFailpoints } from "../../../src/base/failpoints.ts";
-import { type Log, type LogFacts, silentLog } from "../../../src/base/log.ts";
+import { createLog, type Log, type LogFacts, silentLog } from "../../../src/base/log.ts";
 import type { Config } from "../../../src/config/config.ts";
 import { slotName } from "../../../src/postgres/slot.ts";
 import { runWorker } from "../../../src/worker/worker.ts";
@@ -31,20 +31,25 @@ export class UndecodableLog extends Error {}
 const UNDECODABLE = /could not map filen/;
 /** So often in a row it is no transaction that ends meanwhile. */
 const REFUSALS = 6;
+/** Of a worker's log, told when it does not catch up. */
+const LAST_LINES = 40;
 
 /** Until everything that was committed before is durable. */
 export async function catchUp(config: Config, timeoutMs: number): Promise<void> {
   const timeout = AbortSignal.timeout(timeoutMs);
   const refused = new AbortController();
   let refusals = 0;
-  const warn = (_message: string, facts?: LogFacts) => {
+  const lines: string[] = [];
+  const base = createLog({ json: false, level: "debug", tty: false, write: (line) => lines.push(line) });
+  const warn = (message: string, facts?: LogFacts) => {
+    base.warn(message, facts);
     if (UNDECODABLE.test(String(facts?.error)) && ++refusals === REFUSALS) refused.abort();
   };
-  const log: Log = { ...silentLog, warn, child: () => log };
+  const log: Log = { ...base, warn, child: () => log };
   const signal = AbortSignal.any([timeout, refused.signal]);
   await retrying(() => runWorker({ config, log, untilCaughtUp: true }, signal), signal);
   if (refused.signal.aborted) await assertUndecodable(config);
-  if (timeout.aborted) throw new Error(`not caught up after ${timeoutMs} ms`);
+  if (timeout.aborted) throw new Error(`not caught up after ${timeoutMs} ms\n${lines.slice(-LAST_LINES).join("")}`);
 }
 
 /** Throws UndecodableLog when the server refuses it to its own SQL function as well. */
