@@ -3,11 +3,14 @@
 // columns that were known, and the log begins at the cut. So the definitions are read once more when the cut is known,
 // and a table with another one gets no cut: it begins anew with what it has now.
 import { PgFloError } from "../base/errors.ts";
-import { planSchemaChange } from "../metadata/schema-changes.ts";
-import type { Table, TableColumn } from "../metadata/tables.ts";
+import type { Table } from "../metadata/tables.ts";
 import { type CopyOutcomeOptions, failCopy } from "./copy-outcomes.ts";
 import { discover, toWanted } from "./discovery.ts";
+import { changeOf } from "./planned-changes.ts";
 import { onSource } from "./source-connection.ts";
+
+/** Whether a new partition is empty counts for nothing here: no row was copied yet. */
+const NO_LEAVES: ReadonlySet<number> = new Set();
 
 /** Before the cut is stored: stops those of the tables that wait for it and are no longer what they were registered as. */
 export async function stopChanged(options: CopyOutcomeOptions, tables: readonly Table[]): Promise<void> {
@@ -19,8 +22,7 @@ export async function stopChanged(options: CopyOutcomeOptions, tables: readonly 
   for (const table of waiting) {
     const now = wanted.get(table.relationOid);
     if (now === undefined) continue; // gone: its copy will tell
-    const facts = { listed: now.listed === true, emptyLeaves: new Set<number>() };
-    const change = planSchemaChange<TableColumn>(table, { ...now, traces: now.traces ?? null }, facts);
+    const change = changeOf(table, now, NO_LEAVES);
     if (change.kind !== "version" && change.kind !== "copy") continue;
     const subject = `${table.schema}.${table.name}`;
     const what = change.kind === "copy" ? change.reason : change.summary;

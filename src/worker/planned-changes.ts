@@ -42,8 +42,7 @@ export async function planChanges(
   });
   const empty = await emptyLeaves(pairs.flatMap(({ table, now }) => unknownLeaves(table.traces, now.traces ?? null)));
   return pairs.map(({ table, now }) => {
-    const facts = { listed: now.listed === true, emptyLeaves: empty };
-    const change = planSchemaChange<TableColumn>(table, { ...now, traces: now.traces ?? null }, facts);
+    const change = changeOf(table, now, empty);
     if (change.kind === "version" && table.state === "copying" && !onlyAdds(table, now)) {
       return { table, wanted: now, change: { kind: "copy", reason: `${change.summary}, while it was copied` } };
     }
@@ -54,6 +53,11 @@ export async function planChanges(
     const reason = "other columns have the names and types of columns that are gone, the log cannot tell them apart";
     return { table, wanted: now, change: { kind: "copy", reason } };
   });
+}
+
+/** What leads from the registered definition to the wanted one. */
+export function changeOf(table: Table, now: WantedTable, emptyLeaves: ReadonlySet<number>): SchemaChange<TableColumn> {
+  return planSchemaChange(table, { ...now, traces: now.traces ?? null }, { listed: now.listed === true, emptyLeaves });
 }
 
 /** A copy that is under way reads the columns that it began with, by their names. */

@@ -44,7 +44,10 @@ export async function createStreamSlot(
   await snapshots.add(snapshot);
   try {
     failpoint("slot.created");
-    await stopChanged(options, tables);
+    await stopChanged(
+      options,
+      tables.filter((table) => (table.stream ?? FIRST_STREAM) === fence.stream),
+    );
     const own = tables.filter((table) => table.stream === fence.stream);
     const activation = await activateStream(db, fence, lsn, own);
     if (activation.result === "fenced") throw streamFenced(fence);

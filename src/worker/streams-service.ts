@@ -134,8 +134,8 @@ export class StreamsService {
       if (stream.state === "lost") await this.#refuseLost(stream);
       if (stream.state === "creating") {
         const { config, prepared } = this.#options.definitions;
-        const { tables } = prepared;
-        await createStreamSlot({ ...this.#options, config, tables }, stream.slotName, fence, signal);
+        const creation = { ...this.#options, config, tables: prepared.tables };
+        await createStreamSlot(creation, stream.slotName, fence, signal);
       }
       const cuts = new CutService({ ...this.#options, stream: service });
       await settleAll([service.run(signal), cuts.run(signal)], stop);

@@ -2,22 +2,10 @@
 // what rows got by that is neither in the log nor in the columns that were known.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
-import type { Client } from "pg";
+import { untilAwaited } from "../support/awaited-transaction.ts";
 import { assertEqualToSource } from "../support/mirror-sql.ts";
 import { makePipeline } from "../support/pipeline.ts";
 import { startPostgres } from "../support/postgres.ts";
-
-/** Until something at the server waits for the end of this session's transaction. */
-async function awaited(client: Client, by: Client): Promise<void> {
-  const { rows } = await client.query("select pg_current_xact_id()::xid as xid");
-  for (let tries = 0; ; tries++) {
-    const waits = await by.query("select from pg_locks where not granted and transactionid = $1", [rows[0].xid]);
-    if (waits.rowCount! > 0) return;
-    assert.ok(tries < 3000, "nothing waits for the transaction");
-    await sleep(10);
-  }
-}
 
 test("columns that come, go and are filled while a slot waits are in the mirror, at the start and later", async () => {
   await using server = await startPostgres();
@@ -37,13 +25,13 @@ test("columns that come, go and are filled while a slot waits are in the mirror,
   await using pipeline = await makePipeline({ source: database.config });
   await running.query("begin; select pg_current_xact_id()");
   await using worker = pipeline.spawn(["replicate"]);
-  await awaited(running, client);
+  await untilAwaited(running, client);
   await client.query(change(""));
   await running.query("commit");
   await worker.saw(/table copied table=public\.same /);
   await running.query("begin; select pg_current_xact_id()");
   await client.query(tables("_later"));
-  await awaited(running, client);
+  await untilAwaited(running, client);
   await client.query(change("_later"));
   await running.query("commit");
   await worker.saw(/table copied table=public\.same_later /);

@@ -7,6 +7,7 @@ import type { Client } from "pg";
 import { readManifest } from "../../src/metadata/status.ts";
 import { connect } from "../../src/postgres/connect.ts";
 import { compareTables } from "../../src/verify/compare.ts";
+import { untilAwaited, untilTrue } from "../support/awaited-transaction.ts";
 import { makePipeline, type TestPipeline } from "../support/pipeline.ts";
 import { startPostgres, type TestDatabase } from "../support/postgres.ts";
 
@@ -134,27 +135,16 @@ test("a slot that the server cannot decode is told with what to do, which mends 
     create table other (id int primary key)`);
   await using pipeline = await makePipeline({ source: database.config });
   const [old, running] = [await database.connect(), await database.connect()];
-  const until = async (condition: string) => {
-    for (let tries = 0; ; tries++) {
-      if ((await client.query(`select where ${condition}`)).rowCount === 1) return;
-      assert.ok(tries < 3000, condition);
-      await sleep(10);
-    }
-  };
-  const waitsFor = async (other: Client) => {
-    const { rows } = await other.query("select pg_current_xact_id()::xid as xid");
-    await until(`exists (select from pg_locks where not granted and transactionid = '${rows[0].xid}')`);
-  };
   const row = (id: number) => `insert into t values (${id}, repeat(md5('${id}'), 100))`;
   await old.query("begin; insert into other values (1)");
   await using worker = pipeline.spawn(["replicate"]);
-  await waitsFor(old);
+  await untilAwaited(old, client);
   await running.query("begin; insert into other values (2)");
   await old.query(`savepoint s; truncate t; ${row(1)}; commit`);
-  await waitsFor(running);
+  await untilAwaited(running, client);
   await client.query("insert into other values (3)");
   await running.query("commit");
-  await until("exists (select from pg_replication_slots where confirmed_flush_lsn is not null)");
+  await untilTrue(client, "exists (select from pg_replication_slots where confirmed_flush_lsn is not null)");
   await client.query(row(2));
   await worker.saw(/SERVER_FAILED.*could not map filen.*pg_drop_replication_slot.*--resync/);
   worker.kill("SIGTERM");

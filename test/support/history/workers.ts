@@ -2,13 +2,14 @@
 // instruction, as a process: a thread that ends in one of DuckDB's queries takes its whole process with it.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { Client } from "pg";
 import { PgFloError } from "../../../src/base/errors.ts";
 import { armFailpoints } from "../../../src/base/failpoints.ts";
 import { createLog, type Log, type LogFacts, silentLog } from "../../../src/base/log.ts";
 import type { Config } from "../../../src/config/config.ts";
-import { slotName } from "../../../src/postgres/slot.ts";
+import { connect } from "../../../src/postgres/connect.ts";
+import { readSlot, slotName } from "../../../src/postgres/slot.ts";
 import { runWorker } from "../../../src/worker/worker.ts";
 
 export type Way = "calm" | "error" | "process";
@@ -54,19 +55,16 @@ export async function catchUp(config: Config, timeoutMs: number): Promise<void> 
 
 /** Throws UndecodableLog when the server refuses it to its own SQL function as well. */
 async function assertUndecodable({ source, group }: Config): Promise<never> {
-  const client = new Client({ ...source, ssl: false });
-  await client.connect();
+  const client = await connect(source, { applicationName: "test" });
   try {
+    for (let slot = await readSlot(client, slotName(group)); slot.exists && slot.active; ) {
+      await sleep(50);
+      slot = await readSlot(client, slotName(group));
+    }
     const { rows } = await client.query<{ names: string }>(
       "select string_agg(quote_ident(pubname), ',') as names from pg_publication where pubname ^@ $1",
       [`pg_flo_${group}_`],
     );
-    for (let active = true; active; ) {
-      const slots = await client.query("select active from pg_replication_slots where slot_name = $1", [
-        slotName(group),
-      ]);
-      active = slots.rows[0]!.active;
-    }
     const options = ["proto_version", "1", "publication_names", rows[0]!.names];
     await client.query("select count(*) from pg_logical_slot_peek_binary_changes($1, null, null, variadic $2)", [
       slotName(group),
