@@ -123,7 +123,7 @@ async function whole(tree: TypeTree, calls: readonly Cells[]): Promise<{ thread:
   const writer = new ParquetFileWriter(sink, [columnOf(tree)], {
     rowGroupBytes: 64 << 20,
     createdBy: "pg-flo version 0.0.0 (build bench)",
-    compressor: new Compressor(),
+    compressor: new Compressor("zstd"),
   });
   const encode = encodeTree(tree);
   const inexact = new InexactValues();

@@ -25,6 +25,7 @@ const vendors: Readonly<Record<string, readonly string[]>> = {
   pg: ["src/postgres/", "src/demo/"],
   pino: ["src/base/log.ts"],
   "prom-client": ["src/metrics/prometheus.ts"],
+  snappy: ["src/parquet/"],
   yaml: ["src/config/"],
   zod: ["src/config/"],
 };

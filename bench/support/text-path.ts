@@ -99,7 +99,7 @@ async function copyOnce(config: TestDatabase["config"], storage: Storage, column
     const [[pid] = []] = await connection.query("select pg_backend_pid()");
     const range: RangeCopy = {
       ...{ group: "bench", schema: "public", table: "v", heapSchema: "public", heapName: "v", rangeNumber: 1 },
-      ...{ blockFrom: 0, blockTo: null, columns, schemaVersion: 1, fileSizeBytes: 1 << 30 },
+      ...{ blockFrom: 0, blockTo: null, columns, schemaVersion: 1, fileSizeBytes: 1 << 30, compression: "zstd" },
       snapshotLsn: 0n as RangeCopy["snapshotLsn"],
     };
     const progress: CopyProgress = { rowCount: 0, sizeBytes: 0 };

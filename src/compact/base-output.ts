@@ -1,6 +1,7 @@
 // The copy files of a new base: rows of other files, picked in the order of the files, as they are. A row keeps the schema
 // version that it was written with.
 import { isDeepStrictEqual } from "node:util";
+import type { Compression } from "../base/compression.ts";
 import { PgFloError } from "../base/errors.ts";
 import { failpoint } from "../base/failpoints.ts";
 import type { Lsn } from "../base/lsn.ts";
@@ -20,6 +21,7 @@ export interface BaseOptions {
   /** The path of the next file. */
   readonly pathOf: () => string;
   readonly fileBytes: number;
+  readonly compression: Compression;
   readonly base: Lsn;
   readonly stream: number | null;
   readonly versions: ReadonlyMap<number, readonly TableColumn[]>;
@@ -166,8 +168,8 @@ export class BaseOutput implements AsyncDisposable {
   }
 
   #open(): OpenOutput {
-    const { storage, pathOf } = this.#options;
-    const file = new TableFile(storage, pathOf(), [...this.#columns, EXACT_COLUMN]);
+    const { storage, pathOf, compression } = this.#options;
+    const file = new TableFile(storage, pathOf(), [...this.#columns, EXACT_COLUMN], compression);
     const leaves = file.writer.columns.flat();
     const exact = leaves.pop()!;
     return { file, leaves, exact, newest: { createdAt: new Date(0) } };

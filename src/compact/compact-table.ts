@@ -1,5 +1,6 @@
 // One table's files: claimed, folded if that is due, merged, given back. Whatever ends it in between leaves files that no
 // manifest lists, and the table as it was.
+import type { Compression } from "../base/compression.ts";
 import { PgFloError } from "../base/errors.ts";
 import { failpoint } from "../base/failpoints.ts";
 import type { Log } from "../base/log.ts";
@@ -31,6 +32,7 @@ export interface CompactOptions {
   readonly leaseMs: number;
   /** About how large a file becomes. */
   readonly fileBytes: number;
+  readonly compression: Compression;
   /** Fewer small files than this are left until there are more. */
   readonly filesMin: number;
   /** Null: changes are kept for ever. */
@@ -153,12 +155,13 @@ async function fold(work: Work, manifest: Manifest, entry: ManifestTable): Promi
 /** Gives the number of files that were merged. */
 async function merge(work: Work): Promise<number> {
   const { options, compaction, signal } = work;
+  const { storage, compression } = options;
   const [entry] = (await readManifest(options.db, options.group, compaction.tableId)).tables;
   const limits = mergeLimits(options.fileBytes, options.filesMin);
   let mergedFiles = 0;
   for (const run of mergeRuns(entry?.files ?? [], limits)) {
     const pathOf = ({ path }: ManifestFile) => mergedFilePath(path, compaction.id, work.nextNumber());
-    for await (const { removed, added } of mergeRun({ storage: options.storage, run, pathOf, signal })) {
+    for await (const { removed, added } of mergeRun({ storage, compression, run, pathOf, signal })) {
       if (!(await exchange(work, { compaction, removed, added }))) return mergedFiles;
       mergedFiles += removed.length;
       options.log.debug("files are merged", { path: added[0].path, files: removed.length });

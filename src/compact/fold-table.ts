@@ -1,8 +1,10 @@
 // Folds a table's changes up to a position into new copy files: DuckDB finds by the rule of `query` which rows of which
 // files are the state there, and these are written as they are. No value is decoded, so none can change. Memory: DuckDB's
 // limit, above which it spills, and where the values lie that rows take from others.
+
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
+import type { Compression } from "../base/compression.ts";
 import { PgFloError } from "../base/errors.ts";
 import type { Lsn } from "../base/lsn.ts";
 import type { StorageConfig } from "../base/storage-config.ts";
@@ -31,6 +33,7 @@ export interface FoldOptions {
   readonly storageConfig: StorageConfig;
   readonly pathOf: () => string;
   readonly fileBytes: number;
+  readonly compression: Compression;
   /** For DuckDB and files of a bucket. */
   readonly temporaryFolder: string;
   readonly signal: AbortSignal;
@@ -125,14 +128,15 @@ class Folding {
   }
 
   async run(): Promise<Fold> {
-    const { plan, entry, storage, pathOf, fileBytes } = this.#options;
+    const { plan, entry, storage, pathOf, fileBytes, compression } = this.#options;
     await this.#duckdb.run(`CREATE TABLE picked AS ${this.#places.sql}`);
     const kept = await this.#untouchedCopies();
     using values = new MovedValues(join(this.#folder, "moved-values"));
     await this.#collectMoved(values);
     const { base } = plan;
-    const { stream } = entry.table;
-    await using output = new BaseOutput({ storage, pathOf, fileBytes, base, stream, versions: entry.versions });
+    const { versions, table } = entry;
+    const { stream } = table;
+    await using output = new BaseOutput({ storage, pathOf, fileBytes, compression, base, stream, versions });
     await this.#writeRows(output, values, kept);
     const added = await output.finish();
     const stay = new Set([...plan.spanning, ...kept]);

@@ -7,6 +7,7 @@ import fc from "fast-check";
 import { makeTestFolder } from "../../test/support/folder.ts";
 import { feed, lsnOf, message } from "../../test/support/stream-log.ts";
 import { type Row, Server, type Statement, statement, tables } from "../../test/support/stream-model.ts";
+import { compressions } from "../base/compression.ts";
 import type { Lsn } from "../base/lsn.ts";
 import type { CompactedFile } from "../metadata/compactions.ts";
 import type { ManifestFile } from "../metadata/files.ts";
@@ -54,7 +55,8 @@ async function writeHistory(
   const written: Written = { files: new Map(tables.map((table) => [table, []])), states: new Map(), batchEnds: [] };
   for (let next = 0, number = 1; next < transactions.length; number++) {
     const name = `1-1-${String(number).padStart(8, "0")}`;
-    batch = new Batch({ group: "app", name, storage, fileSizeBytes: 1 << 30 });
+    const compression = compressions[number % compressions.length]!;
+    batch = new Batch({ group: "app", name, storage, fileSizeBytes: 1 << 30, compression });
     const end = Math.min(transactions.length, next + sizes[number % sizes.length]!);
     let at = lsnOf(0);
     for (; next < end; next++) {
@@ -111,7 +113,13 @@ class Table {
     const limits = { smallBytes: 1e6, fileBytes: 1e7, filesMin };
     for (const run of mergeRuns(this.files, limits)) {
       const pathOf = ({ path }: ManifestFile) => mergedFilePath(path, 7n, this.#number++);
-      for await (const merge of mergeRun({ storage: this.#storage, run, pathOf, signal: neverAborted })) {
+      for await (const merge of mergeRun({
+        storage: this.#storage,
+        compression: "snappy",
+        run,
+        pathOf,
+        signal: neverAborted,
+      })) {
         this.#exchange(merge.removed, merge.added);
       }
     }
@@ -126,7 +134,7 @@ class Table {
   async foldTo(plan: NonNullable<ReturnType<typeof foldPlan>>): Promise<Lsn> {
     const manifest = manifestOf(this.#table, this.files, this.cut, this.#position);
     const fold = await foldTable({
-      ...{ manifest, entry: manifest.tables[0]!, plan, storage: this.#storage, fileBytes: 1e6 },
+      ...{ manifest, entry: manifest.tables[0]!, plan, storage: this.#storage, fileBytes: 1e6, compression: "snappy" },
       storageConfig: { kind: "local", root: this.#folder },
       pathOf: () => baseFilePath("app", this.#table.schema, this.#table.name, 7n, this.#number++),
       temporaryFolder: this.#folder,
@@ -177,7 +185,14 @@ test("a signal ends a fold with its reason, and nothing is left of it", async ()
     const reason = new Error("stopped by the test");
     if (!waits) stop.abort(reason);
     const fold = foldTable({
-      ...{ manifest, entry: manifest.tables[0]!, storage, fileBytes: 1e6, temporaryFolder: folder.path },
+      ...{
+        manifest,
+        entry: manifest.tables[0]!,
+        storage,
+        fileBytes: 1e6,
+        compression: "zstd",
+        temporaryFolder: folder.path,
+      },
       plan: { base: files.at(-1)!.lsnEnd, files, spanning: [] },
       storageConfig: { kind: "local", root: folder.path },
       pathOf: () => assert.fail("a file was begun"),

@@ -45,7 +45,7 @@ async function mergeAll(folder: TestFolder, run: readonly ManifestFile[]) {
   const storage = openLocalStorage(folder.path);
   const { signal } = new AbortController();
   const pathOf = () => `merged-${++number}.parquet`;
-  for await (const merge of mergeRun({ storage, run, pathOf, signal })) merges.push(merge);
+  for await (const merge of mergeRun({ storage, compression: "zstd", run, pathOf, signal })) merges.push(merge);
   return merges;
 }
 

@@ -2,6 +2,7 @@
 // whatever their types. Files whose columns differ (another `_old_` set, bloom filters) are not put into one.
 import { isDeepStrictEqual } from "node:util";
 import { crc32 } from "node:zlib";
+import type { Compression } from "../base/compression.ts";
 import { PgFloError } from "../base/errors.ts";
 import { failpoint } from "../base/failpoints.ts";
 import type { CompactedFile } from "../metadata/compactions.ts";
@@ -19,6 +20,7 @@ export interface Merge {
 
 export interface MergeOptions {
   readonly storage: Storage;
+  readonly compression: Compression;
   /** Small files, in order. */
   readonly run: readonly ManifestFile[];
   /** The path of the next file, which takes the place of others of which this is the first. */
@@ -60,8 +62,8 @@ interface OpenMerge {
   readonly footer: FileFooter;
 }
 
-function begin({ storage, pathOf }: MergeOptions, first: ManifestFile, footer: FileFooter): OpenMerge {
-  const output = new TableFile(storage, pathOf(first), footer.columns);
+function begin({ storage, pathOf, compression }: MergeOptions, first: ManifestFile, footer: FileFooter): OpenMerge {
+  const output = new TableFile(storage, pathOf(first), footer.columns, compression);
   return { output, targets: output.writer.columns.flat(), inputs: [], keyValues: [], footer };
 }
 

@@ -27,7 +27,13 @@ const after: StreamTable = {
 };
 
 async function writeBatch(storage: Storage, table: StreamTable, number: number, changes: number[][]) {
-  const batch = new Batch({ group: "app", name: `1-1-${number}`, storage, fileSizeBytes: 1 << 30 });
+  const batch = new Batch({
+    group: "app",
+    name: `1-1-${number}`,
+    storage,
+    fileSizeBytes: 1 << 30,
+    compression: "zstd",
+  });
   const consolidator = new Consolidator();
   const reader = new ChangeReader(new Map([[table.oid, table]]), lsnOf(0), {
     committed: ({ store, commitLsn, xid, commitTimeUs }) => {
@@ -106,7 +112,8 @@ test("rows keep the version that they were written with, and values that the log
   assert.deepEqual(await rowsAt(folder.path, manifest, lsnOf(1600)), atBase);
   let number = 0;
   const fold = await foldTable({
-    ...{ manifest, entry: manifest.tables[0]!, plan: foldPlan(files, new Date(2500))!, storage, fileBytes: 1e6 },
+    ...{ manifest, entry: manifest.tables[0]!, plan: foldPlan(files, new Date(2500))!, storage },
+    ...{ fileBytes: 1e6, compression: "zstd" },
     storageConfig: { kind: "local", root: folder.path },
     pathOf: () => `app/public.t1/copy/c1-00000${++number}.parquet`,
     temporaryFolder: folder.path,

@@ -1,4 +1,5 @@
 // The configuration as the program uses it: complete, in base units, plain data.
+import type { Compression } from "../base/compression.ts";
 import type { ConnectionConfig } from "../base/connection-config.ts";
 import type { StorageConfig } from "../base/storage-config.ts";
 
@@ -74,4 +75,5 @@ export interface Config {
   readonly http?: { readonly host: string; readonly port: number };
   /** The Parquet types that are used. */
   readonly profile: "portable" | "native";
+  readonly compression: Compression;
 }

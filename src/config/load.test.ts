@@ -45,6 +45,7 @@ test("a minimal config gets every default, and the metadata live in the source",
     leaseMs: 60_000,
     discoveryIntervalMs: 10_000,
     profile: "portable",
+    compression: "zstd",
   });
 });
 
@@ -81,6 +82,7 @@ history: 30d
 compact: { every: 1h, grace: 0s }
 lease: 2m
 profile: native
+compression: snappy
 `);
   assert.deepEqual(config.source, {
     host: "/var/run/postgresql",
@@ -135,7 +137,7 @@ profile: native
   assert.deepEqual(config.walBudget, { warningBytes: 10e9, criticalBytes: 20 * 2 ** 30, action: "drop slot" });
   assert.deepEqual([config.discoveryIntervalMs, config.leaseMs], [60_000, 120_000]);
   assert.deepEqual([config.historyMs, config.compact], [30 * 86_400_000, { everyMs: 3_600_000, graceMs: 0 }]);
-  assert.equal(config.profile, "native");
+  assert.deepEqual([config.profile, config.compression], ["native", "snappy"]);
 });
 
 test("all mistakes are told at once, with key, line, value and what is allowed", () => {

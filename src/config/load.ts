@@ -94,6 +94,7 @@ function checkConfig(value: unknown, baseDir: string): CheckedConfig {
     discoveryIntervalMs: options.data.discovery_interval,
     ...(options.data.http === undefined ? {} : { http: options.data.http }),
     profile: options.data.profile,
+    compression: options.data.compression,
   };
   return mistakes.length > 0 ? { mistakes } : { config, mistakes };
 }

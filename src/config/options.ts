@@ -2,6 +2,7 @@
 // Scalars arrive as text (see yaml-text.ts), so that `${NAME}` can stand for a number too.
 // Rules between keys are in rules.ts, so that a mistake in one key hides no other.
 import { z } from "zod";
+import { compressions } from "../base/compression.ts";
 import { parseDurationMs, parseSizeBytes } from "./quantity.ts";
 
 /** A key's documentation: its default and allowed values as text. */
@@ -94,6 +95,7 @@ export const configOptions = mapping({
   verify: mapping({ every: durationOr("off", "1s", "366d", "1h") }).prefault({}),
   lease: duration("60s", "1s", "1h"),
   profile: choice(["portable", "native"], "portable"),
+  compression: choice(compressions, "zstd"),
   http: httpAddress(),
 });
 

@@ -1,5 +1,6 @@
 // What the worker and a copier thread tell each other: plain data, because it is cloned between threads.
 // Column plans hold functions, so a thread makes them itself from the source's columns and types.
+import type { Compression } from "../base/compression.ts";
 import type { ConnectionConfig } from "../base/connection-config.ts";
 import type { ErrorCode, ErrorFacts } from "../base/errors.ts";
 import type { StorageConfig } from "../base/storage-config.ts";
@@ -14,6 +15,7 @@ export interface CopierOptions {
   readonly storage: StorageConfig;
   readonly types: ReadonlyMap<number, PgType>;
   readonly fileSizeBytes: number;
+  readonly compression: Compression;
 }
 
 export interface CopyJob {

@@ -109,7 +109,8 @@ async function copyJob(connection: RawConnection, storage: Storage, job: CopyJob
   const progress: CopyProgress = { rowCount: 0, sizeBytes: 0 };
   reading.set(jobId, progress);
   try {
-    const range = { ...job, columns: plansFor(job), fileSizeBytes: options.fileSizeBytes };
+    const { fileSizeBytes, compression } = options;
+    const range = { ...job, columns: plansFor(job), fileSizeBytes, compression };
     const copy = await copyRange(connection, storage, { ...range, snapshotLsn: lsn(job.snapshotLsn) }, progress);
     // The lock is still held, so what is true now was true while the rows were read.
     const [row] = await connection.query(`select pg_relation_filenode(${job.heapOid})`);

@@ -32,7 +32,15 @@ async function setUp() {
     ...{ heapOid: table!.oid, heapSchema: "public", heapName: "t", relfilenode: filenode, blockFrom: 0, blockTo: null },
   };
   const storage = { kind: "local", root: folder.path } as const;
-  const options = { source: database.config, applicationName: "test copy", storage, types, fileSizeBytes: 1e6 };
+  const compression = "zstd" as const;
+  const options = {
+    source: database.config,
+    applicationName: "test copy",
+    storage,
+    types,
+    fileSizeBytes: 1e6,
+    compression,
+  };
   const unwanted: Omit<CopierEvents, "nextJob" | "done"> = {
     rewritten: async () => assert.fail(),
     failed: async (_, error) => assert.fail(error),

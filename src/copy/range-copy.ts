@@ -1,5 +1,7 @@
 // Copies one range of heap blocks: COPY binary from the server, values into column pages in place, one file or more.
+
 import { randomBytes } from "node:crypto";
+import type { Compression } from "../base/compression.ts";
 
 import { PgFloError } from "../base/errors.ts";
 import { failpoint } from "../base/failpoints.ts";
@@ -34,6 +36,7 @@ export interface RangeCopy {
   /** The consistent point of the snapshot that is read. */
   readonly snapshotLsn: Lsn;
   readonly fileSizeBytes: number;
+  readonly compression: Compression;
 }
 
 export interface RangeResult {
@@ -153,9 +156,10 @@ class RangeOutput {
   }
 
   #open(): void {
-    const { group, schema, table, rangeNumber, columns } = this.#range;
+    const { group, schema, table, rangeNumber, columns, compression } = this.#range;
     const path = copyFilePath(group, schema, table, rangeNumber, randomBytes(6).toString("hex"));
-    this.#file = new TableFile(this.#storage, path, [...columns.map((plan) => plan.parquet), EXACT_COLUMN]);
+    const fileColumns = [...columns.map((plan) => plan.parquet), EXACT_COLUMN];
+    this.#file = new TableFile(this.#storage, path, fileColumns, compression);
     const { columns: leaves } = this.#file.writer;
     this.#columns = columns.map((plan, index) => ({
       name: plan.source.name,

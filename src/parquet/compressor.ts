@@ -1,6 +1,8 @@
-// zstd in libuv's thread pool. A few lanes, each one long-lived compression context: making a context for every page
-// costs as much as compressing it. Shared by all files of a thread; holds callers back when too much waits.
+// Pages are compressed in libuv's thread pool, by a few lanes. Shared by all files of a thread; holds callers back when
+// too much waits.
 import { constants, createZstdCompress, type ZstdCompress } from "node:zlib";
+import type { Compression } from "../base/compression.ts";
+import { CODEC_SNAPPY, CODEC_ZSTD } from "./codec.ts";
 import { PageBuffers } from "./page-buffers.ts";
 
 /** Lanes work side by side; more than the cores that are left over gain nothing. */
@@ -13,13 +15,13 @@ const OUTPUT_PIECE_BYTES = 256 * 1024;
  * Level 1 with tables that fit into the processor's first cache: on pages of a megabyte it takes a tenth less time than
  * level 1 as it comes, and the result is a little smaller.
  */
-const ZSTD_PARAMETERS = {
+const ZSTD_LEVEL_1 = {
   [constants.ZSTD_c_compressionLevel]: 1,
   [constants.ZSTD_c_windowLog]: 17,
   [constants.ZSTD_c_hashLog]: 12,
 };
 
-/** One zstd frame, in the pieces that zlib made of it. */
+/** One compressed page, in the pieces that the codec made of it. */
 export interface Frame {
   readonly pieces: readonly Uint8Array[];
   readonly sizeBytes: number;
@@ -31,13 +33,26 @@ interface Job {
   readonly reject: (error: Error) => void;
 }
 
+interface Lane {
+  readonly busy: boolean;
+  /** Only when it is not busy; `done` comes when it is not any more. */
+  run(job: Job, done: () => void): void;
+}
+
 export class Compressor {
+  /** CompressionCodec of parquet.thrift. */
+  readonly codec: number;
   /** Of all columns of all files that compress here. */
   readonly buffers = new PageBuffers();
-  readonly #lanes = Array.from({ length: LANE_COUNT }, () => new Lane());
+  readonly #lanes: readonly Lane[];
   readonly #queue: Job[] = [];
   #pendingBytes = 0;
   #waiting: (() => void)[] = [];
+
+  constructor(compression: Compression) {
+    this.codec = compression === "snappy" ? CODEC_SNAPPY : CODEC_ZSTD;
+    this.#lanes = Array.from({ length: LANE_COUNT }, () => laneOf(compression));
+  }
 
   /** Undefined while more pages are welcome; else a promise of room again. Callers hold back on it. */
   room(): Promise<void> | undefined {
@@ -45,7 +60,7 @@ export class Compressor {
     return new Promise((resolve) => this.#waiting.push(resolve));
   }
 
-  /** Compresses `input` to one zstd frame; it must not change until the promise is done. */
+  /** Compresses `input` to one frame; it must not change until the promise is done. */
   compress(input: Uint8Array): Promise<Frame> {
     this.#pendingBytes += input.length;
     return new Promise((resolve, reject) => {
@@ -74,13 +89,51 @@ export class Compressor {
   }
 }
 
-/** One context; each write is a frame. */
-class Lane {
+function laneOf(compression: Compression): Lane {
+  switch (compression) {
+    case "zstd":
+      return new ZstdLane(ZSTD_LEVEL_1);
+    case "zstd-2":
+      return new ZstdLane({ [constants.ZSTD_c_compressionLevel]: 2 });
+    case "zstd-3":
+      return new ZstdLane({ [constants.ZSTD_c_compressionLevel]: 3 });
+    case "snappy":
+      return new SnappyLane();
+  }
+}
+
+class SnappyLane implements Lane {
   busy = false;
+
+  run({ input, resolve, reject }: Job, done: () => void): void {
+    this.busy = true;
+    void compressSnappy(input)
+      .then(resolve, reject)
+      .then(() => {
+        this.busy = false;
+        done();
+      });
+  }
+}
+
+async function compressSnappy(input: Uint8Array): Promise<Frame> {
+  const { compress } = await import("snappy");
+  const bytes = await compress(input);
+  return { pieces: [bytes], sizeBytes: bytes.length };
+}
+
+/** One long-lived context, because making one for every page costs as much as compressing it. Each write is a frame. */
+class ZstdLane implements Lane {
+  busy = false;
+  readonly #params: Readonly<Record<number, number>>;
   #stream: ZstdCompress | null = null;
   #pieces: Buffer[] = [];
   #sizeBytes = 0;
   #fail: (error: Error) => void = () => {};
+
+  constructor(params: Readonly<Record<number, number>>) {
+    this.#params = params;
+  }
 
   run(job: Job, done: () => void): void {
     this.busy = true;
@@ -111,7 +164,7 @@ class Lane {
       chunkSize: OUTPUT_PIECE_BYTES,
       // Every write is a frame: a flush behind it would wake a thread of the pool once more for each page.
       flush: constants.ZSTD_e_end,
-      params: ZSTD_PARAMETERS,
+      params: this.#params,
     });
     stream.on("data", (piece: Buffer) => {
       if (this.#stream !== stream) return;

@@ -6,6 +6,7 @@ import { makeTestFolder } from "../../test/support/folder.ts";
 import { column, MemorySink, types, writeParquet } from "../../test/support/parquet-files.ts";
 import { readEverywhere, type Value } from "../../test/support/parquet-readers.ts";
 import { randomTree } from "../../test/support/value-shapes.ts";
+import { type Compression, compressions } from "../base/compression.ts";
 import { Compressor } from "./compressor.ts";
 import { type FileBytes, FileRows, readFooter } from "./file-reader.ts";
 import { ParquetFileWriter } from "./file-writer.ts";
@@ -20,12 +21,18 @@ const memoryFile = (bytes: Uint8Array): FileBytes => ({
 /** What is taken of each stretch of rows. */
 type Pick = (row: number) => boolean;
 
-async function rewrite(files: readonly Uint8Array[], options: { rowGroupBytes?: number; pick?: Pick } = {}) {
-  const { rowGroupBytes = 64 << 20, pick = () => true } = options;
+interface Rewriting {
+  readonly rowGroupBytes?: number;
+  readonly pick?: Pick;
+  readonly compression?: Compression;
+}
+
+async function rewrite(files: readonly Uint8Array[], options: Rewriting = {}) {
+  const { rowGroupBytes = 64 << 20, pick = () => true, compression = "zstd" } = options;
   const sink = new MemorySink();
   const footers = await Promise.all(files.map((file) => readFooter(memoryFile(file))));
   const [{ columns, keyValues } = { columns: [], keyValues: new Map() }] = footers;
-  const compressor = new Compressor();
+  const compressor = new Compressor(compression);
   const createdBy = "pg-flo version 0.0.0 (build test)";
   const writer = new ParquetFileWriter(sink, columns, { rowGroupBytes, createdBy, compressor });
   const targets: LeafBuffer[] = writer.columns.flat();
@@ -76,6 +83,17 @@ test("a file that is read and written again is the same, byte for byte", async (
   for (const rowCount of [1, 3000, 24_000]) {
     const file = await writeParquet({ columns: everyType, values: content(rowCount), keyValues, rowsPerCall: 4096 });
     assert.ok(Buffer.from(await rewrite([file])).equals(file), `${rowCount} rows`);
+  }
+});
+
+test("files of several compressions become one", async () => {
+  const rowCount = 3000;
+  const written = { columns: everyType, values: content(rowCount), rowsPerCall: 4096 };
+  const files = await Promise.all(compressions.map((compression) => writeParquet({ ...written, compression })));
+  const four = content(rowCount).map((values) => compressions.flatMap(() => values));
+  for (const compression of compressions) {
+    const expected = await writeParquet({ ...written, values: four, rowsPerCall: rowCount, compression });
+    assert.ok(Buffer.from(await rewrite(files, { compression })).equals(expected), compression);
   }
 });
 

@@ -1,6 +1,7 @@
 // Reads files that file-writer.ts wrote: their footer, and their rows into a writer's buffers. Not a reader for Parquet of
 // others: what our writer never makes is refused.
 // Source: https://github.com/apache/parquet-format#file-format
+import { decompressorOf } from "./codec.ts";
 import type { LeafBuffer } from "./leaf-buffer.ts";
 import { LeafReader } from "./leaf-reader.ts";
 import { type Leaf, leavesOf, type ParquetColumn } from "./schema.ts";
@@ -19,6 +20,7 @@ export interface FileBytes {
 }
 
 interface ChunkPlace {
+  readonly codec: number;
   readonly start: number;
   readonly size: number;
 }
@@ -66,7 +68,11 @@ export async function readFooter(file: FileBytes): Promise<FileFooter> {
 function chunkPlace(chunk: ThriftStruct): ChunkPlace {
   const metadata = metadataOf(chunk);
   const dictionary = metadata.get(11);
-  return { start: numberOf(dictionary ?? metadata.get(9)), size: numberOf(metadata.get(7)) };
+  return {
+    codec: numberOf(metadata.get(4)),
+    start: numberOf(dictionary ?? metadata.get(9)),
+    size: numberOf(metadata.get(7)),
+  };
 }
 
 /** The rows of one file, in order. Holds the compressed pages of one row group. */
@@ -121,8 +127,9 @@ export class FileRows {
   async #openGroup({ chunks }: RowGroup): Promise<LeafReader[]> {
     const readers: LeafReader[] = [];
     for (const leaf of this.#wanted) {
-      const { start, size } = chunks[leaf]!;
-      readers.push(new LeafReader(this.#leaves[leaf]!, await this.#file.read(start, size)));
+      const { start, size, codec } = chunks[leaf]!;
+      const bytes = await this.#file.read(start, size);
+      readers.push(new LeafReader(this.#leaves[leaf]!, bytes, await decompressorOf(codec)));
     }
     return readers;
   }

@@ -5,6 +5,7 @@ import { compressors } from "hyparquet-compressors";
 import { makeTestFolder } from "../../test/support/folder.ts";
 import { column, type FileContent, MemorySink, types, writeParquet } from "../../test/support/parquet-files.ts";
 import { readEverywhere, sameColumns, type Value } from "../../test/support/parquet-readers.ts";
+import { type Compression, compressions } from "../base/compression.ts";
 import { Compressor } from "./compressor.ts";
 import { ParquetFileWriter } from "./file-writer.ts";
 import { leavesOf, type ParquetColumn } from "./schema.ts";
@@ -49,6 +50,20 @@ test("every type comes back, with NULLs, across pages and row groups", async () 
   const metadata = parquetMetadata(file.buffer);
   assert.ok(metadata.row_groups.length > 2);
   assert.equal(metadata.num_rows, BigInt(count));
+});
+
+test("each compression comes back", async () => {
+  const values = allTypes.map((item) => rows(5000, (row) => (row % 11 === 0 ? null : sample(item, row))));
+  const sizes = new Map<Compression, number>();
+  for (const compression of compressions) {
+    const file = await roundTrip({ columns: allTypes, values, compression });
+    const [group] = parquetMetadata(file.buffer).row_groups;
+    const codec = compression === "snappy" ? "SNAPPY" : "ZSTD";
+    for (const { meta_data: data } of group!.columns) assert.equal(data!.codec, codec);
+    sizes.set(compression, file.length);
+  }
+  assert.ok(sizes.get("snappy")! > sizes.get("zstd")!);
+  assert.ok(sizes.get("zstd-3")! < sizes.get("zstd")!);
 });
 
 test("lists come back, empty and NULL ones and NULL elements too, across pages and row groups", async () => {
@@ -338,7 +353,7 @@ test("a page buffer that a huge value grew is not kept for later pages", async (
   const options = {
     rowGroupBytes: 1 << 30,
     createdBy: "pg-flo version 0.0.0 (build test)",
-    compressor: new Compressor(),
+    compressor: new Compressor("zstd"),
   };
   const writer = new ParquetFileWriter(new MemorySink(), [column("t", 1, types.string)], options);
   const [leaf] = writer.columns[0]!;
@@ -354,7 +369,11 @@ test("a page buffer that a huge value grew is not kept for later pages", async (
 
 test("a sink that fails makes the writer fail, not the process", async () => {
   const sink = { write: () => Promise.reject(new Error("the disk is full")) };
-  const options = { rowGroupBytes: 1000, createdBy: "pg-flo version 0.0.0 (build test)", compressor: new Compressor() };
+  const options = {
+    rowGroupBytes: 1000,
+    createdBy: "pg-flo version 0.0.0 (build test)",
+    compressor: new Compressor("zstd"),
+  };
   const writer = new ParquetFileWriter(sink, [column("n", 1, types.int32)], options);
   const append = async () => {
     for (let call = 0; call < 20; call++) {

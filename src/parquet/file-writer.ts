@@ -146,6 +146,7 @@ export class ParquetFileWriter {
     }
     return {
       leaf: sealed.leaf,
+      codec: this.#compressor.codec,
       figures: sealed.pages.map((page) => page.figures),
       locations,
       dictionaryOffset: sealed.dictionary ? start : null,

@@ -6,7 +6,6 @@ import { compareBounds, mergeBounds, type PageBounds } from "./statistics.ts";
 import { ThriftWriter } from "./thrift.ts";
 import { writableMax, writableMin } from "./written-bounds.ts";
 
-const CODEC_ZSTD = 6;
 const ENCODING_PLAIN = 0;
 const ENCODING_RLE = 3;
 const PAGE_DATA = 0;
@@ -20,6 +19,7 @@ export interface PageLocation {
 
 export interface WrittenChunk {
   readonly leaf: Leaf;
+  readonly codec: number;
   readonly figures: readonly PageFigures[];
   readonly locations: readonly PageLocation[];
   readonly dictionaryOffset: number | null;
@@ -192,7 +192,7 @@ function writeColumnMetadata(thrift: ThriftWriter, chunk: WrittenChunk, bloomFil
   thrift.i32(1, physicalTypeId(chunk.leaf.type));
   thrift.i32List(2, [...encodings, ENCODING_RLE]);
   thrift.binaryList(3, chunk.leaf.path);
-  thrift.i32(4, CODEC_ZSTD);
+  thrift.i32(4, chunk.codec);
   thrift.i64(
     5,
     chunk.figures.reduce((total, figures) => total + figures.entryCount, 0),

@@ -1,8 +1,8 @@
 // One leaf's column chunk, read page by page into the buffers of a writer: levels and PLAIN values as they are, so that
 // what is written again is the same to the bit, whatever its type. Only what our own writer makes: data pages V1, PLAIN
-// or RLE_DICTIONARY, zstd.
+// or RLE_DICTIONARY.
 // Source: https://github.com/apache/parquet-format#data-pages
-import { zstdDecompressSync } from "node:zlib";
+import type { Decompress } from "./codec.ts";
 import type { LeafBuffer } from "./leaf-buffer.ts";
 import { ENCODING_RLE_DICTIONARY } from "./page.ts";
 import { readRle } from "./rle-reader.ts";
@@ -45,15 +45,17 @@ export class LeafReader {
   readonly #leaf: Leaf;
   readonly #width: number;
   readonly #chunk: Uint8Array;
+  readonly #decompress: Decompress;
   #at = 0;
   #dictionary: Dictionary | null = null;
   #page: Page | null = null;
 
   /** `chunk`: the whole column chunk, from its first page's header on. */
-  constructor(leaf: Leaf, chunk: Uint8Array) {
+  constructor(leaf: Leaf, chunk: Uint8Array, decompress: Decompress) {
     this.#leaf = leaf;
     this.#width = valueWidth(leaf.type);
     this.#chunk = chunk;
+    this.#decompress = decompress;
   }
 
   /** Rows that are left in the page, or are in the next one; 0 at the end. */
@@ -129,7 +131,7 @@ export class LeafReader {
       this.#at = end + compressed.length;
       const type = numberIn(struct, 1);
       if (type === PAGE_DICTIONARY) {
-        this.#dictionary = this.#readDictionary(numberIn(structIn(struct, 7), 1), zstdDecompressSync(compressed));
+        this.#dictionary = this.#readDictionary(numberIn(structIn(struct, 7), 1), this.#decompress(compressed));
       } else if (type === PAGE_DATA) return this.#openPage(structIn(struct, 5), compressed);
       else throw malformedFile(`a page of type ${type}`);
     }
@@ -154,7 +156,7 @@ export class LeafReader {
   }
 
   #decode({ compressed, entryCount, dictionary }: Page): PageBody {
-    const bytes = zstdDecompressSync(compressed);
+    const bytes = this.#decompress(compressed);
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     const { maxDefinition, maxRepetition, type } = this.#leaf;
     let at = 0;
@@ -182,7 +184,7 @@ export class LeafReader {
     return { ...body, ...none, bytes: unpacked, view: new DataView(unpacked.buffer), at: 0 };
   }
 
-  #readDictionary(count: number, bytes: Buffer): Dictionary {
+  #readDictionary(count: number, bytes: Uint8Array): Dictionary {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     const starts = new Int32Array(count + 1);
     for (let index = 0, at = 0; index < count; index++) {

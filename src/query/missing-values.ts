@@ -54,7 +54,7 @@ async function writeOne(
   const [plan] = planColumns([column], types);
   const pieces: Uint8Array[] = [];
   const sink = { write: async (bytes: Uint8Array) => void pieces.push(bytes.slice()) };
-  const options = { rowGroupBytes: 1024 * 1024, createdBy, compressor: new Compressor() };
+  const options = { rowGroupBytes: 1024 * 1024, createdBy, compressor: new Compressor("zstd") };
   const writer = new ParquetFileWriter(sink, [plan!.parquet, EXACT_COLUMN], options);
   const value = plan!.binary ? plan!.parse(text) : new TextEncoder().encode(text);
   const bytes = new Uint8Array(4 + value.length);

@@ -32,7 +32,7 @@ interface Writing {
 }
 
 function writing(storage: Storage, tables: readonly StreamTable[], fileSizeBytes = 1 << 30): Writing {
-  const batch = new Batch({ group: "app", name: "1-2-00000003", storage, fileSizeBytes });
+  const batch = new Batch({ group: "app", name: "1-2-00000003", storage, fileSizeBytes, compression: "zstd" });
   const consolidator = new Consolidator();
   const reader = new ChangeReader(new Map(tables.map((table) => [table.oid, table])), lsnOf(0), {
     committed: ({ store, commitLsn, xid, commitTimeUs }) => {

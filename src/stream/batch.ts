@@ -1,5 +1,6 @@
 // The open batch of a stream: whole transactions, one file per table, durable at once or not at all.
 // It encodes and finishes files; committing them to the manifest is the stream's.
+import type { Compression } from "../base/compression.ts";
 import { PgFloError } from "../base/errors.ts";
 import { failpoint } from "../base/failpoints.ts";
 import type { Lsn } from "../base/lsn.ts";
@@ -32,6 +33,7 @@ export interface BatchOptions {
   readonly name: string;
   readonly storage: Storage;
   readonly fileSizeBytes: number;
+  readonly compression: Compression;
 }
 
 export interface FinishedFile extends TableFileResult {
@@ -182,11 +184,11 @@ export class Batch implements ConsolidatedRows {
   }
 
   #openFile(batch: TableBatch): TableRowEncoder {
-    const { group, name, storage } = this.#options;
+    const { group, name, storage, compression } = this.#options;
     const { table } = batch.relation;
     const path = streamFilePath(group, table.schema, table.name, this.#commitTime, name, this.#fileCount++);
     const columns = streamFileColumns(table);
-    batch.encoder = new TableRowEncoder(batch.relation, new TableFile(storage, path, columns));
+    batch.encoder = new TableRowEncoder(batch.relation, new TableFile(storage, path, columns, compression));
     this.#openColumns += columns.length;
     return batch.encoder;
   }

@@ -1,4 +1,5 @@
 // What a stream is given: where it reads and writes, and what makes its work durable.
+import type { Compression } from "../base/compression.ts";
 import type { PgFloError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import type { Lsn } from "../base/lsn.ts";
@@ -48,6 +49,7 @@ export interface StreamOptions {
   readonly storage: Storage;
   readonly flushIntervalMs: number;
   readonly fileSizeBytes: number;
+  readonly compression: Compression;
   /** Of all transactions that are under way. Above it the largest is spilled. */
   readonly memoryBytes: number;
   readonly spillFolder: string;

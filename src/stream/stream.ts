@@ -368,10 +368,10 @@ export class Stream {
   }
 
   #newBatch(): Batch {
-    const { group, stream, epoch, storage, fileSizeBytes } = this.#options;
+    const { group, stream, epoch, storage, fileSizeBytes, compression } = this.#options;
     // Counted apart from the committed numbers: a batch is opened, and may write files, before its turn is known.
     const opened = String(++this.#openedCount).padStart(8, "0");
-    const batch = new Batch({ group, name: `${stream}-${epoch}-${opened}`, storage, fileSizeBytes });
+    const batch = new Batch({ group, name: `${stream}-${epoch}-${opened}`, storage, fileSizeBytes, compression });
     this.#options.progress.undurable.add(batch);
     return batch;
   }

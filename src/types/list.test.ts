@@ -27,7 +27,7 @@ test("many elements encoded at once keep their rows, whatever room the page had"
   const writer = new ParquetFileWriter(sink, [column], {
     rowGroupBytes: 1 << 20,
     createdBy: "pg-flo version 0.0.0 (build test)",
-    compressor: new Compressor(),
+    compressor: new Compressor("zstd"),
   });
   const encode = encodeTree(tree);
   const expected: (string | null)[][] = [];

@@ -1,5 +1,6 @@
 // One Parquet file of one table: opened at its path, filled by encoders, finished with the footer that readers rely on.
 
+import type { Compression } from "../base/compression.ts";
 import type { Lsn } from "../base/lsn.ts";
 import { createdBy } from "../base/version.ts";
 import { Compressor } from "../parquet/compressor.ts";
@@ -13,7 +14,7 @@ import type { ColumnPlan } from "./registry.ts";
 const ROW_GROUP_BYTES = 64 * 1024 * 1024;
 
 /** All files of a thread share its lanes. */
-const compressor = new Compressor();
+const compressors = new Map<Compression, Compressor>();
 
 /** A file that is durable and not yet in the manifest. */
 export interface TableFileResult extends StoredFile {
@@ -36,10 +37,11 @@ export class TableFile {
   #sink: Promise<FileSink> | null = null;
   #dropped = false;
 
-  constructor(storage: Storage, path: string, columns: readonly ParquetColumn[]) {
+  constructor(storage: Storage, path: string, columns: readonly ParquetColumn[], compression: Compression) {
     this.#storage = storage;
     this.path = path;
     const sink = { write: async (bytes: Uint8Array) => (await this.#open()).write(bytes) };
+    const compressor = compressorOf(compression);
     this.writer = new ParquetFileWriter(sink, columns, { rowGroupBytes: ROW_GROUP_BYTES, createdBy, compressor });
   }
 
@@ -68,6 +70,12 @@ export class TableFile {
     this.#sink ??= this.#storage.create(this.path);
     return this.#sink;
   }
+}
+
+function compressorOf(compression: Compression): Compressor {
+  const compressor = compressors.get(compression) ?? new Compressor(compression);
+  compressors.set(compression, compressor);
+  return compressor;
 }
 
 /** The footer's key-value metadata, a public contract (docs/files.md). `leaves`: of the file's columns, which it was filled by. */

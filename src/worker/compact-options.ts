@@ -28,6 +28,7 @@ export function compactOptions(given: {
     group: config.group,
     leaseMs: config.leaseMs,
     fileBytes: config.stream.fileSizeBytes,
+    compression: config.compression,
     filesMin: everything ? 2 : WORKERS_FILES_MIN,
     historyMs: historyMs === undefined ? config.historyMs : historyMs,
     foldAll: everything,

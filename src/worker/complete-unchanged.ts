@@ -115,6 +115,7 @@ function openBatch({ config, storage }: CompletionOptions, table: Table, epoch: 
     name: `${table.stream}-${epoch}-${unique}`,
     storage,
     fileSizeBytes: config.stream.fileSizeBytes,
+    compression: config.compression,
   });
 }
 

@@ -136,6 +136,7 @@ export class CopyService {
       storage: config.storage,
       types: this.#types,
       fileSizeBytes: definitions.config.copy.fileSizeBytes,
+      compression: config.compression,
     };
     const settled = (job: CopyJob): void => {
       this.#forget(job.jobId);

@@ -73,6 +73,7 @@ export async function writeRepair(
     name: `${table.stream}-${epoch}-${unique}`,
     storage,
     fileSizeBytes: config.stream.fileSizeBytes,
+    compression: config.compression,
   });
   try {
     const rowsRead = await readRows(source, relation, rows, batch, signal);

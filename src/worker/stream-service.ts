@@ -186,6 +186,7 @@ export class StreamService {
       storage,
       flushIntervalMs: config.stream.flushIntervalMs,
       fileSizeBytes: config.stream.fileSizeBytes,
+      compression: config.compression,
       memoryBytes: config.stream.memoryBytes,
       spillFolder: config.stream.spillFolder,
       commits: this.#commits(fence, signal),

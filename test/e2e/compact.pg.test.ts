@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import type { Client } from "pg";
+import { compressions } from "../../src/base/compression.ts";
 import { readManifest } from "../../src/metadata/status.ts";
 import { compareTables } from "../../src/verify/compare.ts";
 import { assertManifest } from "../support/manifest-check.ts";
@@ -216,6 +217,37 @@ test("workers compact by themselves beside the stream, also when they are killed
   const files = await client.query("select count(*)::int as n from _pg_flo.files where table_name = 'keyed'");
   assert.ok(files.rows[0].n < rows[0].batches, `${files.rows[0].n} files of ${rows[0].batches} batches`);
 });
+
+test("a table whose compression was changed has files of several, which are merged and folded together", async () => {
+  await using database = await server.createDatabase();
+  const { client } = database;
+  await client.query(SCHEMA);
+  await using run = await makeRun({ source: database.config });
+  const { next } = seededRandom();
+  let step = 0;
+  for (const compression of compressions) {
+    await run.configure({ more: [`compression: ${compression}`, "history: 1d", "compact: { grace: 0s }"] });
+    for (const until = step + 4; step < until; step++) await write(client, next, step);
+    await run.catchUp();
+  }
+  assert.deepEqual(await codecs(client, run), ["SNAPPY", "ZSTD"]);
+  const merged = await compactJson(run);
+  assert.ok(merged.tables.some(({ mergedFiles }) => mergedFiles > 2));
+  await assertEqual(client, run);
+  await client.query("update _pg_flo.files set created_at = created_at - interval '2 days'");
+  const folded = await compactJson(run);
+  assert.ok(folded.tables.every(({ base }) => base !== null));
+  assert.deepEqual(await codecs(client, run), ["SNAPPY"]); // as the config says now
+  await assertEqual(client, run);
+});
+
+async function codecs(client: Client, run: ReplicationRun): Promise<unknown[]> {
+  await using mirror = await openMirror({ source: client, root: run.root });
+  const rows = await mirror.rows(
+    `SELECT DISTINCT compression FROM parquet_metadata('${run.root}/**/*.parquet') ORDER BY ALL`,
+  );
+  return rows.map(({ compression }) => compression);
+}
 
 async function readAll(run: ReplicationRun, paths: readonly string[]): Promise<void> {
   const { access } = await import("node:fs/promises");

@@ -30,6 +30,7 @@ export async function copyTable(
     const range = {
       ...{ group: "g", schema: "public", table, heapSchema: "public", heapName: table, rangeNumber: 1 },
       ...{ blockFrom: 0, blockTo: null, columns, schemaVersion: 1, snapshotLsn: 0n as Lsn, fileSizeBytes: 1 << 30 },
+      compression: "zstd" as const,
     };
     const copied = await copyRange(raw, openLocalStorage(folder), range, { rowCount: 0, sizeBytes: 0 });
     const { files, rowCount: copiedRows } = await copied.finish();

@@ -1,4 +1,5 @@
 // Writes Parquet files from comparable values (parquet-readers.ts), for tests of the writer without any encoder.
+import type { Compression } from "../../src/base/compression.ts";
 import { Compressor } from "../../src/parquet/compressor.ts";
 import { type ByteSink, ParquetFileWriter } from "../../src/parquet/file-writer.ts";
 import type { LeafBuffer } from "../../src/parquet/leaf-buffer.ts";
@@ -25,12 +26,14 @@ export interface FileContent {
   /** Rows between two calls of `endRows`: pages can only end there. */
   readonly rowsPerCall?: number;
   readonly keyValues?: ReadonlyMap<string, string>;
+  readonly compression?: Compression;
 }
 
 export async function writeParquet(content: FileContent): Promise<Uint8Array> {
   const sink = new MemorySink();
-  const { columns, values, rowGroupBytes = 64 << 20, rowsPerCall = 1000 } = content;
-  const options = { rowGroupBytes, createdBy: "pg-flo version 0.0.0 (build test)", compressor: new Compressor() };
+  const { columns, values, rowGroupBytes = 64 << 20, rowsPerCall = 1000, compression = "zstd" } = content;
+  const compressor = new Compressor(compression);
+  const options = { rowGroupBytes, createdBy: "pg-flo version 0.0.0 (build test)", compressor };
   const writer = new ParquetFileWriter(sink, columns, options);
   const rowCount = values[0]?.length ?? 0;
   for (let from = 0; from < rowCount; from += rowsPerCall) {

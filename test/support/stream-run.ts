@@ -108,6 +108,7 @@ export class StreamLog implements AsyncDisposable {
       storage: options.storage ?? this.storage,
       flushIntervalMs: options.flushIntervalMs ?? 20,
       fileSizeBytes: options.fileSizeBytes ?? 1_000_000,
+      compression: "zstd",
       memoryBytes: options.memoryBytes ?? 128_000_000,
       spillFolder: options.spillFolder ?? tmpdir(),
       commits: this.#commits(options),

@@ -19,7 +19,7 @@ export async function writeTable(
   const writer = new ParquetFileWriter(sink, columns, {
     rowGroupBytes: 1 << 20,
     createdBy: "pg-flo version 0.0.0 (build test)",
-    compressor: new Compressor(),
+    compressor: new Compressor("zstd"),
   });
   const exact = new ExactColumn(writer.columns[plans.length]!);
   const rowCount = wires[0]!.length;
