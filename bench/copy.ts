@@ -1,11 +1,13 @@
 // The copy against psql: `pg-flo replicate` of one table, over psql's COPY (format binary) of the same to /dev/null.
 //   npm run bench:copy -- [--rows 5000000] [--runs 3] [--tables ten,wide,narrow,texts] [--storage local,s3]
+//     [--compression zstd]
 // The copy's time is from its first range to its last one in the manifest, as replicate logs it; the whole process with
 // start, discovery and slot is printed beside it. With s3 the files go to an S3 server in a process of its own.
+import { execFile } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import { parseArgs } from "node:util";
+import { parseArgs, promisify } from "node:util";
 import { startPostgres, type TestDatabase } from "../test/support/postgres.ts";
 import { connectionEnvironment, findTools, type PostgresTools } from "../test/support/tools.ts";
 import { type Measured, measure, median, megabytes, seconds } from "./support/measured-process.ts";
@@ -19,15 +21,18 @@ const { values: options } = parseArgs({
     runs: { type: "string", default: "3" },
     tables: { type: "string", default: "ten,wide,narrow,texts" },
     storage: { type: "string", default: "local" },
+    compression: { type: "string", default: "zstd" },
   },
 });
 const runs = Number(options.runs);
+const runFile = promisify(execFile);
 const settings = { shared_buffers: "2GB", max_wal_size: "16GB", autovacuum: "off", wal_level: "logical" };
 
 const storageNames = options.storage.split(",");
 
 interface CopyRun extends Measured {
   readonly copyMs: number;
+  readonly filesBytes: number;
 }
 
 async function psqlCopy(tools: PostgresTools, database: TestDatabase, table: string, parts: number): Promise<Measured> {
@@ -70,6 +75,7 @@ async function replicate(
       storage: storageName === "s3" ? s3!.url(basename(folder)) : "./data",
       schemas: { public: { [table]: {} } },
       copy: { parallel: String(parallel) },
+      compression: options.compression,
     };
     await writeFile(config, JSON.stringify(content));
     const args = [binary, "replicate", "--until-caught-up", "--json", "--config", config];
@@ -79,8 +85,10 @@ async function replicate(
       .split("\n")
       .map((line) => JSON.parse(line) as { time: string; message: string });
     const at = (message: string): number => Date.parse(lines.find((line) => line.message === message)!.time);
+    const { stdout } = await runFile(process.execPath, [binary, "status", "--json", "--config", config]);
+    const { files } = JSON.parse(stdout) as { files: { bytes: number } };
     await measure(process.execPath, [binary, "drop", "--yes", "--files", "--config", config]);
-    return { ...run, copyMs: at("table copied") - at("copying") };
+    return { ...run, copyMs: at("table copied") - at("copying"), filesBytes: files.bytes };
   } finally {
     await rm(folder, { recursive: true });
   }
@@ -113,7 +121,7 @@ async function benchTable(
       const cpu = (copy.cpuMs / 1000 / (rowCount / 1e6)).toFixed(2);
       console.log(
         `    ${name}: copy ${seconds(copy.copyMs)}, process ${seconds(copy.wallMs)}, ${cpu} CPU s per million rows, ` +
-          `peak ${megabytes(copy.peakBytes)}; over psql: ${ratiosText(runsOf, references)}`,
+          `peak ${megabytes(copy.peakBytes)}, files ${megabytes(copy.filesBytes)}; over psql: ${ratiosText(runsOf, references)}`,
       );
     }
     const [local, s3Copies] = [copies.get("local"), copies.get("s3")];

@@ -118,7 +118,8 @@ class SnappyLane implements Lane {
 
 async function compressSnappy(input: Uint8Array): Promise<Frame> {
   const { compress } = await import("snappy");
-  const bytes = await compress(input);
+  // Without the copy each result keeps a buffer of the largest possible size until it is collected.
+  const bytes = await compress(input, { copyOutputData: true });
   return { pieces: [bytes], sizeBytes: bytes.length };
 }
 
