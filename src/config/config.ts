@@ -43,6 +43,8 @@ export interface Config {
     readonly fileSizeBytes: number;
     /** How long a snapshot may keep vacuum from cleaning. */
     readonly snapshotMaxAgeMs: number;
+    /** Bytes a second of one worker; null: as fast as it goes. */
+    readonly maxRateBytes: number | null;
   };
   readonly stream: {
     readonly flushIntervalMs: number;

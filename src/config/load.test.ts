@@ -28,7 +28,7 @@ test("a minimal config gets every default, and the metadata live in the source",
     metadata: source,
     storage: { kind: "local", root: "/etc/flo/data" },
     schemas: { public: "*" },
-    copy: { parallel: 2, fileSizeBytes: 128_000_000, snapshotMaxAgeMs: 3_600_000 },
+    copy: { parallel: 2, fileSizeBytes: 128_000_000, snapshotMaxAgeMs: 3_600_000, maxRateBytes: null },
     stream: {
       flushIntervalMs: 10_000,
       streamCount: 1,
@@ -74,7 +74,7 @@ schemas:
     Odd.Name "x": { mode: copy-only, exclude_columns: [null, 1] }
     inventory: { mode: stream-only, include_columns: [id, quantity] }
   public: "*"
-copy: { parallel: 64, file_size: 1GiB, snapshot_max_age: 30m }
+copy: { parallel: 64, file_size: 1GiB, snapshot_max_age: 30m, max_rate: 50MB }
 stream: { flush_interval: 1.5s, streams: 1, file_size: 1 MB, memory: 16mb, spill_folder: spill, failover: off, lost_slot: resync }
 wal_budget: { warning: 10GB, critical: 20 GiB, action: drop slot }
 discovery_interval: 1m
@@ -124,7 +124,12 @@ compression: snappy
     },
     public: "*",
   });
-  assert.deepEqual(config.copy, { parallel: 64, fileSizeBytes: 2 ** 30, snapshotMaxAgeMs: 1_800_000 });
+  assert.deepEqual(config.copy, {
+    parallel: 64,
+    fileSizeBytes: 2 ** 30,
+    snapshotMaxAgeMs: 1_800_000,
+    maxRateBytes: 50e6,
+  });
   assert.deepEqual(config.stream, {
     flushIntervalMs: 1500,
     streamCount: 1,

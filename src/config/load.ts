@@ -76,6 +76,7 @@ function checkConfig(value: unknown, baseDir: string): CheckedConfig {
       parallel: options.data.copy.parallel,
       fileSizeBytes: options.data.copy.file_size,
       snapshotMaxAgeMs: options.data.copy.snapshot_max_age,
+      maxRateBytes: options.data.copy.max_rate,
     },
     stream: {
       flushIntervalMs: options.data.stream.flush_interval,

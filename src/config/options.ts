@@ -71,6 +71,7 @@ export const configOptions = mapping({
     parallel: wholeNumber(1, 64, 2),
     file_size: size("128MB", "1MB", "4GB"),
     snapshot_max_age: duration("1h", "1s", "240h"),
+    max_rate: sizeOr("off", "100kB", "100GB", "50MB"),
   }).prefault({}),
   stream: mapping({
     flush_interval: duration("10s", "100ms", "1h"),
@@ -170,10 +171,20 @@ function durationOr(word: string, min: string, max: string, example: string) {
 }
 
 function durationOrWord(word: string, min: string, max: string, allowed: string) {
+  return valueOrWord(word, parseDurationMs, min, max, allowed);
+}
+
+function valueOrWord(
+  word: string,
+  parse: (value: string) => number | undefined,
+  min: string,
+  max: string,
+  allowed: string,
+) {
   return z.string({ error: allowed }).transform((value, context) => {
     if (value === word) return null;
-    const parsed = parseDurationMs(value);
-    if (parsed !== undefined && parsed >= parseDurationMs(min)! && parsed <= parseDurationMs(max)!) return parsed;
+    const parsed = parse(value);
+    if (parsed !== undefined && parsed >= parse(min)! && parsed <= parse(max)!) return parsed;
     context.addIssue({ code: "custom", message: allowed });
     return z.NEVER;
   });
@@ -181,6 +192,12 @@ function durationOrWord(word: string, min: string, max: string, allowed: string)
 
 function size(byDefault: string, min: string, max: string) {
   return ranged(parseSizeBytes, byDefault, min, max, `a size from ${min} to ${max}, such as ${byDefault}`);
+}
+
+/** Null for the word. */
+function sizeOr(word: string, min: string, max: string, example: string) {
+  const allowed = `${word}, or a size from ${min} to ${max}, such as ${example}`;
+  return valueOrWord(word, parseSizeBytes, min, max, allowed).default(null).meta(facts(allowed, word));
 }
 
 function optionalSize(min: string, max: string) {

@@ -6,6 +6,7 @@ import type { ErrorCode, ErrorFacts } from "../base/errors.ts";
 import type { StorageConfig } from "../base/storage-config.ts";
 import type { PgType, SourceColumn } from "../postgres/catalog.ts";
 import type { TableFileResult } from "../types/table-file.ts";
+import type { SharedRate } from "./rate-limit.ts";
 
 export interface CopierOptions {
   /** Connections of this thread, which are numbered from 0. */
@@ -16,6 +17,7 @@ export interface CopierOptions {
   readonly types: ReadonlyMap<number, PgType>;
   readonly fileSizeBytes: number;
   readonly compression: Compression;
+  readonly rate: SharedRate;
 }
 
 export interface CopyJob {

@@ -11,6 +11,7 @@ import type { Storage } from "../storage/storage.ts";
 import { type ColumnPlan, planColumns, withBloomFilters } from "../types/registry.ts";
 import type { CopierOptions, CopyJob, ErrorData, FromCopier, ToConnection, ToCopier } from "./copier-messages.ts";
 import { type CopyProgress, copyRange } from "./range-copy.ts";
+import { RateLimit } from "./rate-limit.ts";
 import { enterSnapshot, openConnection } from "./snapshot-connection.ts";
 
 const PROGRESS_INTERVAL_MS = 250;
@@ -20,6 +21,7 @@ const stop = new AbortController();
 /** Of each connection. */
 const queues: Queue<ToConnection>[] = [];
 const options = await startOptions();
+const limit = new RateLimit(options.rate);
 
 function tell(message: FromCopier): void {
   port.postMessage(message);
@@ -111,7 +113,8 @@ async function copyJob(connection: RawConnection, storage: Storage, job: CopyJob
   try {
     const { fileSizeBytes, compression } = options;
     const range = { ...job, columns: plansFor(job), fileSizeBytes, compression };
-    const copy = await copyRange(connection, storage, { ...range, snapshotLsn: lsn(job.snapshotLsn) }, progress);
+    const pace = (byteCount: number) => limit.pause(byteCount, stop.signal);
+    const copy = await copyRange(connection, storage, { ...range, snapshotLsn: lsn(job.snapshotLsn) }, progress, pace);
     // The lock is still held, so what is true now was true while the rows were read.
     const [row] = await connection.query(`select pg_relation_filenode(${job.heapOid})`);
     await connection.query("rollback to savepoint range");

@@ -6,6 +6,7 @@ import { startPostgres, type TestServer } from "../../test/support/postgres.ts";
 import { readTables, readTypes } from "../postgres/catalog.ts";
 import { type CopierEvents, runCopiers } from "./copier.ts";
 import type { CopyJob } from "./copier-messages.ts";
+import { RateLimit } from "./rate-limit.ts";
 
 let server: TestServer;
 before(async () => {
@@ -33,7 +34,9 @@ async function setUp() {
   };
   const storage = { kind: "local", root: folder.path } as const;
   const compression = "zstd" as const;
+  const { shared: rate } = new RateLimit();
   const options = {
+    rate,
     source: database.config,
     applicationName: "test copy",
     storage,

@@ -65,16 +65,21 @@ export interface ReadRange {
 const NO_BYTES = new Uint8Array(0);
 const NO_VIEW = new DataView(NO_BYTES.buffer);
 
-/** Reads the range into files. A failure leaves none behind. */
+/**
+ * Reads the range into files. A failure leaves none behind. `pace` is told how much came, and gives a promise of when more
+ * may be read.
+ */
 export async function copyRange(
   connection: RawConnection,
   storage: Storage,
   range: RangeCopy,
   progress: CopyProgress,
+  pace: (byteCount: number) => Promise<void> | undefined = () => undefined,
 ): Promise<ReadRange> {
   const output = new RangeOutput(storage, range);
   const decoder = new CopyDecoder(range.columns.length);
   let sizeBytes = 0;
+  let pacedBytes = 0;
   let rowBytes: Uint8Array = NO_BYTES;
   let rowView: DataView = NO_VIEW;
   try {
@@ -91,7 +96,10 @@ export async function copyRange(
         progress.rowCount += output.append(rowBytes, rowView, decoder);
         rowBytes = NO_BYTES; // of a huge value, while reading waits for the compressor
         rowView = NO_VIEW;
-        return output.pressure();
+        const pause = pace(sizeBytes - pacedBytes);
+        pacedBytes = sizeBytes;
+        const pressure = output.pressure();
+        return pause ? Promise.all([pause, pressure]).then(() => {}) : pressure;
       },
     });
     if (!decoder.complete)

@@ -11,6 +11,7 @@ import type { Wakeup } from "../base/wakeup.ts";
 import type { Config, TableConfig } from "../config/config.ts";
 import { type CopierThreads, runCopiers } from "../copy/copier.ts";
 import type { CopyJob, CopyJobResult } from "../copy/copier-messages.ts";
+import { RateLimit } from "../copy/rate-limit.ts";
 import { storeProgress } from "../metadata/capacity.ts";
 import type { Queryable } from "../metadata/queryable.ts";
 import {
@@ -77,6 +78,7 @@ export class CopyService {
   #lookedAtMs = 0;
   /** Those that the copiers that run now were given. */
   #types: ReadonlyMap<number, PgType> = new Map();
+  readonly #rate = new RateLimit();
   /** Ranges claimed so far. */
   #claims = 0;
 
@@ -111,6 +113,7 @@ export class CopyService {
     const { needs } = await snapshots.refresh();
     if (needs.length === 0) await copiers.drop();
     figures.parallel = definitions.config.copy.parallel;
+    this.#rate.set(definitions.config.copy.maxRateBytes);
     this.#lookedAtMs = systemClock.now();
     figures.rangesTotal = figures.rangesDone + needs.reduce((sum, need) => sum + need.rangesLeft, 0);
   }
@@ -137,6 +140,7 @@ export class CopyService {
       types: this.#types,
       fileSizeBytes: definitions.config.copy.fileSizeBytes,
       compression: config.compression,
+      rate: this.#rate.shared,
     };
     const settled = (job: CopyJob): void => {
       this.#forget(job.jobId);
@@ -206,10 +210,11 @@ export class CopyService {
 
   /** Writes down how far the ranges are, as often as a heartbeat. A failure only leaves a gap. */
   async #tellProgress(signal: AbortSignal): Promise<void> {
-    const { config, db, workerId, log } = this.#options;
+    const { config, db, definitions, workerId, log } = this.#options;
     for (;;) {
       await systemClock.sleep(heartbeatMs(config.leaseMs), signal).catch(() => {}); // an abort ends the loop
       if (signal.aborted) return;
+      this.#rate.set(definitions.config.copy.maxRateBytes);
       const progress = [...this.#claimed.values()].map(({ rangeId, attempt }) => {
         return { rangeId, attempt, ...(this.#read.get(rangeId) ?? { rowCount: 0, sizeBytes: 0 }) };
       });

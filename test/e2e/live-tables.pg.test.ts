@@ -203,6 +203,22 @@ describe("while a worker runs", { concurrency: 2 }, () => {
     await it.equal("first", "third");
   });
 
+  test("copy.max_rate holds a copy back, and is lifted by a reload while it runs", async () => {
+    const large =
+      "create table large as select n as id, repeat(md5(n::text), 20) as x from generate_series(1, 30000) n";
+    await using it = await live(large, { copy: "{ max_rate: 100kB }", more: ["lease: 3s"] });
+    await it.worker.saw(/copying/);
+    await until("some is read", async () => {
+      const { rows } = await it.client.query("select size_bytes::int as bytes from _pg_flo.copy_ranges");
+      return rows.some(({ bytes }) => bytes > 0);
+    });
+    assert.equal(await it.state("large"), "copying");
+    await it.run.configure({ copy: "{ parallel: 2 }" });
+    await ok(it.run, "reload");
+    await it.becomes("large", "streaming"); // in minutes else
+    await it.equal("large");
+  });
+
   test("a table that somebody else owns waits alone, with its fix, and comes when the right is given", async () => {
     const [owner, role] = [`owner_${process.pid}`, `flo_${process.pid}`];
     await using database = await server.createDatabase();
