@@ -10,7 +10,7 @@ const LANE_COUNT = 2;
 /** Uncompressed bytes that may wait for the lanes before callers are held back. */
 const MAX_PENDING_BYTES = 12 * 1024 * 1024;
 /** zlib's output buffer of a lane; results share one until it is used up. */
-const OUTPUT_PIECE_BYTES = 256 * 1024;
+const OUTPUT_PIECE_BYTES = 2048 * 1024;
 /**
  * Level 1 with tables that fit into the processor's first cache: on pages of a megabyte it takes a tenth less time than
  * level 1 as it comes, and the result is a little smaller.
