@@ -9,8 +9,10 @@ import type { LeafBuffer } from "./leaf-buffer.ts";
 import { leavesOf, type ParquetColumn } from "./schema.ts";
 
 const MAX_ROW_GROUP_ROWS = 1024 * 1024;
-/** Pages are gathered to pieces of this size before they go to the sink. */
+/** Small pages are gathered to pieces of this size before they go to the sink … */
 const PIECE_BYTES = 1024 * 1024;
+/** … and from this size on they go as they are: another write costs less than the copy. */
+const LARGE_BYTES = 256 * 1024;
 
 const MAGIC = new TextEncoder().encode("PAR1");
 
@@ -164,6 +166,10 @@ export class ParquetFileWriter {
 
   async #emit(bytes: Uint8Array): Promise<void> {
     this.#offset += bytes.length;
+    if (bytes.length >= LARGE_BYTES) {
+      await this.#flush();
+      return this.#sink.write(bytes);
+    }
     if (this.#piecesBytes + bytes.length > PIECE_BYTES) await this.#flush();
     this.#pieces.push(bytes);
     this.#piecesBytes += bytes.length;

@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { crc32 } from "node:zlib";
 import { makeTestFolder } from "../../test/support/folder.ts";
 import { PgFloError } from "../base/errors.ts";
+import { armFailpoints } from "../base/failpoints.ts";
 import { removeLeftSpillFiles, SpillFile } from "./spill-file.ts";
 
 const bytes = Uint8Array.from({ length: 5000 }, (_, index) => index * 7);
@@ -25,6 +26,17 @@ test("blocks come back as they were written, and the folder never shows a file t
     assert.deepEqual(target.subarray(10), bytes.subarray(0, block.sizeBytes));
   }
   await file.close();
+});
+
+test("a failure while the file is made leaves neither its name nor its handle, and is told as it was", async () => {
+  await using folder = await makeTestFolder();
+  const handles = () => readdir("/proc/self/fd").then((fds) => fds.length);
+  const before = await handles();
+  armFailpoints("spill.named=error(STORAGE_FULL)");
+  await assert.rejects(SpillFile.create(folder.path), /STORAGE_FULL/);
+  armFailpoints(undefined);
+  assert.deepEqual(await readdir(folder.path), []);
+  assert.equal(await handles(), before);
 });
 
 test("what a process left that ended while it made a file is removed, what lives or is no spill stays", async () => {

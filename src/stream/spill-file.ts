@@ -3,7 +3,7 @@
 // gives its space back. Nobody else can open it. What a process leaves that ends in between, an empty file in a folder
 // with its number, is removed by the next start.
 import { randomUUID } from "node:crypto";
-import { type FileHandle, mkdtemp, open, readdir, rm, rmdir, unlink } from "node:fs/promises";
+import { type FileHandle, mkdtemp, open, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { PgFloError } from "../base/errors.ts";
@@ -33,18 +33,18 @@ export class SpillFile {
 
   /** In a private folder of its own below `folder`, which must be there. STORAGE_* names the folder. */
   static async create(folder: string): Promise<SpillFile> {
+    let handle: FileHandle | undefined;
     try {
       const own = await mkdtemp(join(folder, `${FOLDER_PREFIX}${process.pid}-`)); // 0700
       try {
-        const path = join(own, randomUUID());
-        const handle = await open(path, "wx+", 0o600);
+        handle = await open(join(own, randomUUID()), "wx+", 0o600);
         failpoint("spill.named");
-        await unlink(path);
-        return new SpillFile(folder, handle);
       } finally {
-        await rmdir(own);
+        await rm(own, { recursive: true });
       }
+      return new SpillFile(folder, handle);
     } catch (error) {
+      await handle?.close();
       throw spillError("create a file", folder, error);
     }
   }
