@@ -25,6 +25,9 @@ const type = {
   streamCommit: 0x63, // c
 } as const;
 
+/** Type of the message that begins a block of a transaction that runs. */
+export const STREAM_START: number = type.streamStart;
+
 const NEW_TUPLE = 0x4e; // N
 const NO_BYTES = new Uint8Array(0);
 const NO_VIEW = new DataView(NO_BYTES.buffer);

@@ -1,5 +1,5 @@
 // Messages that were received behind the COMMIT of a large transaction: they wait until its rows are in the batch.
-// At most what the socket gives at once: reading is held back meanwhile.
+// At most what the socket gives at once: as soon as one waits, reading is held back.
 import type { Lsn } from "../base/lsn.ts";
 import { Arena } from "./arena.ts";
 
@@ -15,11 +15,19 @@ export class DeferredMessages {
   #messages: Deferred[] = [];
   #next = 0;
 
-  /** Reads at once, or puts off what comes while `defers`. */
-  reader(read: MessageReader, defers: () => boolean): MessageReader {
+  /** Whether some data waits. A keepalive may be late. */
+  get waiting(): boolean {
+    return this.#arena.length > 0;
+  }
+
+  /**
+   * Reads at once, or puts off what comes while `defers`; data that `passes` only waits behind other data. `type`: of the
+   * message of pgoutput.
+   */
+  reader(read: MessageReader, defers: () => boolean, passes: (type: number) => boolean): MessageReader {
     return {
       data: (bytes, view, start, end) => {
-        if (!defers()) {
+        if (!defers() || (!this.waiting && passes(bytes[start]!))) {
           read.data(bytes, view, start, end);
           return;
         }

@@ -3,28 +3,26 @@
 //
 //   read ──> open transaction ──COMMIT──> open batch ──age or size──> files ──> manifest and position ──> confirmed
 //
-// The next batch fills while the last one is finished; a third one makes reading wait. Everything up to the position is
-// durable, and only the position is confirmed to the slot. A crash anywhere repeats what is above the position.
+// The next batch fills while the last one is finished; a third one makes reading wait. While a large transaction is brought
+// into its batch, those that run are read on, and what commits waits. Everything up to the position is durable, and only
+// the position is confirmed to the slot. A crash anywhere repeats what is above the position.
 import { errorFacts } from "../base/log.ts";
 import { type Lsn, lsn } from "../base/lsn.ts";
-import { noteSize } from "../base/size-histogram.ts";
+import { STREAM_START } from "../postgres/pgoutput.ts";
 import type { ReplicationConnection, ReplicationHandler } from "../postgres/replication.ts";
-import { Arena } from "./arena.ts";
 import { Batch } from "./batch.ts";
-import { countChanges } from "./change-counts.ts";
 import type { Misfit } from "./change-events.ts";
 import { ChangeReader } from "./change-reader.ts";
 import type { CommittedTransaction } from "./committed-transaction.ts";
-import { Consolidator } from "./consolidate.ts";
 import { DeferredMessages, type MessageReader } from "./deferred-messages.ts";
 import { DurableBatches } from "./durable-batches.ts";
 import { NewCuts } from "./new-cuts.ts";
-import { replaySpilled } from "./spill-replay.ts";
 import type { SpilledTransaction, SpillOptions } from "./spilled-transaction.ts";
 import { backlogBytes, gatheredBytes, protocolVersion, type StreamOptions, spillOptions } from "./stream-options.ts";
 import { noteCommit, noteDurable, notePosition } from "./stream-state.ts";
-import type { StreamRelation, StreamTable } from "./stream-table.ts";
+import type { StreamTable } from "./stream-table.ts";
 import { changeTables } from "./table-changes.ts";
+import { TransactionIntake } from "./transaction-intake.ts";
 
 const TICK_MS = 50;
 /** How long an idle stream waits before it writes its position down: a write is WAL of its own. */
@@ -34,14 +32,15 @@ export class Stream {
   readonly #options: StreamOptions;
   readonly #connection: ReplicationConnection;
   readonly #reader: ChangeReader;
-  readonly #consolidator = new Consolidator();
+  readonly #intake: TransactionIntake;
   readonly #spill: SpillOptions;
-  /** Its rows are on their way into the open batch; what came behind it waits. */
+  /** Its rows are on their way into the open batch; `#takingLarge`: until what came behind it is read, too. */
   #large: CommittedTransaction | null = null;
+  #takingLarge = false;
   readonly #deferred = new DeferredMessages();
   /** Reached with the large transaction. */
   #reachedByLarge: Lsn | null = null;
-  /** What the reading waits for. */
+  /** What reading waits for, or is done beside it. */
   #work: Promise<void> = Promise.resolve();
   #stopping = false;
   readonly #stop = new AbortController();
@@ -79,6 +78,9 @@ export class Stream {
       failed: (error) => this.#fail(error),
     });
     this.#spill = spillOptions(options);
+    const { progress } = options;
+    const stopping = () => this.#stopping;
+    this.#intake = new TransactionIntake({ progress, partBytes: this.#spill.memoryBytes, stopping });
     this.#reader = new ChangeReader(this.#tables, options.position, {
       committed: (transaction) => this.#committed(transaction),
       reached: (position) => this.#advance(position),
@@ -93,11 +95,11 @@ export class Stream {
         return { batch: this.#newBatch(), position: this.#reached };
       },
       put: (batch, transaction) => {
-        if (transaction.spilled) return this.#replay(batch, transaction, transaction.spilled);
-        this.#consolidate(batch, transaction);
+        if (transaction.spilled) return this.#intake.putSpilled(batch, transaction, transaction.spilled);
+        this.#intake.put(batch, transaction);
         return undefined;
       },
-      stopping: () => this.#stopping,
+      stopping,
     });
   }
 
@@ -164,7 +166,10 @@ export class Stream {
         if (!this.#reader.inTransaction && walEnd > 0n) this.#advance(lsn(walEnd - 1n));
       },
     };
-    return { ...this.#deferred.reader(read, () => this.#large !== null), chunk: () => this.#endChunk(read) };
+    // Changes of what runs go to their own transaction, and touch nothing that the large one needs.
+    const passes = (type: number) => type === STREAM_START || this.#reader.inBlock;
+    const messages = this.#deferred.reader(read, () => this.#large !== null || this.#takingLarge, passes);
+    return { ...messages, chunk: () => this.#endChunk(read) };
   }
 
   #committed(transaction: CommittedTransaction): void {
@@ -174,11 +179,8 @@ export class Stream {
   }
 
   #take(transaction: CommittedTransaction): void {
-    const { progress } = this.#options;
-    const before = progress.changeCount;
     this.#note(transaction);
-    this.#consolidate(this.#batch, transaction);
-    noteSize(progress.transactionChanges, progress.changeCount - before);
+    this.#intake.put(this.#batch, transaction);
   }
 
   #note({ commitLsn, commitTimeUs }: CommittedTransaction): void {
@@ -186,17 +188,9 @@ export class Stream {
     noteCommit(this.#options.progress, commitLsn, commitTimeUs);
   }
 
-  #consolidate(batch: Batch, { store, commitLsn, xid, commitTimeUs }: CommittedTransaction): void {
-    const { progress } = this.#options;
-    const rowsBefore = batch.rowCount;
-    batch.beginTransaction(commitLsn, xid, commitTimeUs);
-    this.#consolidator.consolidate(store, batch);
-    progress.changeCount += countChanges(store, (relation, count) => batch.countChanges(relation, count));
-    progress.rowCount += batch.rowCount - rowsBefore;
-  }
-
-  /** Brings a large transaction into the open batch, then reads what came behind it. */
+  /** Brings a large transaction into the open batch, then reads what came behind it, which may be another one. */
   async #takeLarge(read: MessageReader): Promise<void> {
+    this.#takingLarge = true;
     while (this.#large !== null && !this.#stopping) {
       const transaction = this.#large;
       if (transaction.spilled) await this.#takeSpilled(transaction, transaction.spilled);
@@ -211,9 +205,13 @@ export class Stream {
       this.#large = null;
       if (this.#reachedByLarge !== null) this.#advance(this.#reachedByLarge);
       this.#reachedByLarge = null;
+      await this.#newCuts.take();
+      if (this.#stopping) return;
+      await this.#endPiece();
+      if (this.#stopping) return;
       this.#deferred.drain(read, () => this.#large === null);
-      this.#options.progress.openTransactionCount = this.#reader.openCount;
     }
+    this.#takingLarge = false;
   }
 
   async #takeSpilled(transaction: CommittedTransaction, spilled: SpilledTransaction): Promise<void> {
@@ -223,25 +221,11 @@ export class Stream {
       await this.#durable.all();
       this.#close();
       await this.#encode();
-      const { progress } = this.#options;
-      const before = progress.changeCount;
       this.#note(transaction);
-      await this.#replay(this.#batch, transaction, spilled);
-      if (!this.#stopping) noteSize(progress.transactionChanges, progress.changeCount - before);
+      await this.#intake.putSpilled(this.#batch, transaction, spilled);
       this.#batchBytes += spilled.sizeBytes;
     }
     if (!this.#stopping) await spilled.release();
-  }
-
-  /** Brings what counts of a spilled transaction into the batch, part by part, until all stops. */
-  async #replay(batch: Batch, transaction: CommittedTransaction, spilled: SpilledTransaction): Promise<void> {
-    const accepts = (relation: StreamRelation) => transaction.relations.has(relation);
-    const arena = new Arena(4096, 2 * this.#spill.memoryBytes);
-    for await (const store of replaySpilled(spilled, arena, accepts)) {
-      this.#consolidate(batch, { ...transaction, store });
-      await batch.encodePending(arena);
-      if (this.#stopping) return;
-    }
   }
 
   #advance(position: Lsn): void {
@@ -255,13 +239,25 @@ export class Stream {
   #endChunk(read: MessageReader): Promise<void> | undefined {
     this.#options.progress.openTransactionCount = this.#reader.openCount;
     this.#reader.release();
-    if (this.#large === null && !this.#reader.holdingSpilled && !this.#reader.hasDiscarded && !this.#spillDue()) {
-      return this.#endPiece();
-    }
-    this.#work = this.#takeLarge(read)
-      .then(() => this.#relieve())
-      .then(() => (this.#stopping ? undefined : this.#endPiece()));
-    return this.#work;
+    if (this.#large !== null && !this.#takingLarge) this.#workOn(this.#takeLarge(read));
+    if (this.#takingLarge) return this.#readOn(read);
+    if (!this.#reader.holdingSpilled && !this.#reader.hasDiscarded && !this.#spillDue()) return this.#endPiece();
+    return this.#workOn(this.#relieve().then(() => (this.#stopping ? undefined : this.#endPiece())));
+  }
+
+  /** While a large transaction is brought in: as long as nothing waits behind it. */
+  #readOn(read: MessageReader): Promise<void> | undefined {
+    if (this.#deferred.waiting) return this.#work.then(() => (this.#stopping ? undefined : this.#endChunk(read)));
+    if (!this.#spillDue()) return undefined;
+    const spilled = this.#spillOpen();
+    this.#workOn(Promise.all([this.#work, spilled]).then(() => {}));
+    return spilled;
+  }
+
+  #workOn(work: Promise<void>): Promise<void> {
+    work.catch((error: unknown) => this.#fail(error));
+    this.#work = work;
+    return work;
   }
 
   #spillDue(): boolean {
@@ -274,12 +270,16 @@ export class Stream {
 
   /** Spills what is too much for memory, takes cuts for which something spilled is held, drops files of aborted ones. */
   async #relieve(): Promise<void> {
+    await this.#spillOpen();
+    if (!this.#reader.inTransaction && !this.#stopping) await this.#newCuts.take();
+    await this.#release();
+  }
+
+  async #spillOpen(): Promise<void> {
     if (this.#backlogDue()) await this.#reader.spillBacklog(this.#spill);
     while (this.#reader.openBytes > this.#options.memoryBytes && !this.#stopping) {
       if (!(await this.#reader.spillLargest(this.#spill))) break;
     }
-    if (!this.#reader.inTransaction && !this.#stopping) await this.#newCuts.take();
-    await this.#release();
   }
 
   async #release(): Promise<void> {
@@ -383,6 +383,7 @@ export class Stream {
 
   async #settle(): Promise<void> {
     this.#ended = true;
+    this.#stopping = true; // after a failure, too: nobody needs the rest of a large transaction
     this.#newCuts.end();
     await Promise.allSettled([this.#work]);
     await this.#durable.settle().catch((error: unknown) => {

@@ -164,6 +164,50 @@ test("one transaction larger than its memory many times over, killed and stopped
   await compare(database, log);
 });
 
+test("while a large transaction is brought in, another one that runs is read on and spilled", async () => {
+  await using server = await startPostgres({ settings });
+  await using database = await server.createDatabase();
+  const { client } = database;
+  await client.query(`create table t (id int primary key, v text); ${publications}`);
+  await using log = await StreamLog.create(database);
+  await using folder = await makeTestFolder();
+  const first = Promise.withResolvers<void>();
+  const run = await log.start({
+    memoryBytes: 1_500_000,
+    spillFolder: folder.path,
+    flushIntervalMs: 1,
+    beforeCommit: ({ number }) => (number === 1n ? first.promise : Promise.resolve()),
+  });
+  const seen = async (what: () => boolean) => {
+    while (!what()) await Promise.race([sleep(5), run.ended]);
+  };
+  await client.query("insert into t values (0, 'the large one waits until this is durable')");
+  const insert = (from: number) =>
+    `insert into t select ${from} + i, repeat(md5(i::text), 4) from generate_series(1, 30000) i`;
+  await client.query(insert(100_000));
+  await seen(() => run.progress.spilledTransactionCount === 1 && run.progress.openTransactionCount === 0);
+  const other = await database.connect();
+  await other.query("begin");
+  await other.query(insert(200_000));
+  await other.query("savepoint s; delete from t where id % 3 = 0; rollback to s; delete from t where id % 7 = 0");
+  await other.query(insert(300_000));
+  await seen(() => run.progress.spilledTransactionCount === 2);
+  const before = run.progress.spilledBytes;
+  await other.query(insert(400_000));
+  await seen(() => run.progress.spilledBytes > before + 1_000_000);
+  assert.deepEqual([run.progress.changeCount, log.batches.length], [1, 0], "the large one still waits");
+  await client.query("insert into t values (-1, 'behind the large one')");
+  await other.query("commit");
+  await client.query("update t set v = 'behind both' where id in (-1, 100001, 200001)");
+  const target = await mark(client);
+  first.resolve();
+  await seen(() => log.position >= target);
+  run.stop();
+  await run.ended;
+  assert.deepEqual(await readdir(folder.path), []);
+  await compare(database, log);
+});
+
 test("changes that are held for a later table may be larger than memory too", async () => {
   await using server = await startPostgres({ settings });
   await using database = await server.createDatabase();
