@@ -106,6 +106,31 @@ test("many connections that race for ranges claim every one, and none twice", as
   assert.equal(left.rows.length, 0);
 });
 
+test("a claim takes one range, however many the planner expects and however it joins them", async () => {
+  const { metadata, pool, group, workerId } = await makeCopy([60, 1, 1, 1], 1); // one connection, whose settings stay
+  await using _ = metadata;
+  const joins = ["enable_hashjoin", "enable_mergejoin", "enable_nestloop"];
+  const scans = ["enable_indexscan", "enable_seqscan", "enable_material"];
+  let claimed = 0;
+  for (const rowCount of [0, 1, 1000]) {
+    await pool.query(
+      `update pg_class set reltuples = ${rowCount}, relpages = 1
+       where oid in ('_pg_flo.copy_ranges'::regclass, '_pg_flo.tables'::regclass)`,
+    );
+    for (const join of joins) {
+      for (const without of [[], ...scans.map((scan) => [scan]), ["enable_indexscan", "enable_material"]]) {
+        for (const setting of [...joins, ...scans]) await pool.query(`set ${setting} = on`);
+        for (const setting of [...joins.filter((each) => each !== join), ...without]) {
+          await pool.query(`set ${setting} = off`);
+        }
+        assert.ok(await claimRange(pool, { group, workerId, leaseMs: testLeaseMs }));
+        const { rows } = await pool.query("select count(*)::int as n from _pg_flo.copy_ranges where state = 'running'");
+        assert.equal(rows[0].n, ++claimed, `${rowCount} rows, ${join} without ${without.join(", ")}`);
+      }
+    }
+  }
+});
+
 test("the largest table is copied first, its ranges in order, and a claim can be limited to tables", async () => {
   const { metadata, pool, group, tables, workerId } = await makeCopy([1, 3, 2]);
   await using _ = metadata;

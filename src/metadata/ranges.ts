@@ -54,9 +54,8 @@ export async function claimRange(
     (transaction) =>
       row<RangeRow>(
         transaction,
-        `update _pg_flo.copy_ranges r set state = 'running', owner = $2, attempts = r.attempts + 1,
-           row_count = null, size_bytes = null, lease_until = clock_timestamp() + $3 * interval '1 millisecond'
-         from (
+        // Materialized, so that it is evaluated once: joined from the inside, each turn would lock and take another range.
+        `with chosen as materialized (
            select open.range_id, t.generation, t.schema_version, t.snapshot_lsn
            from _pg_flo.copy_ranges open join _pg_flo.tables t using (table_id)
            where open.group_name = $1 and open.state <> 'done' and t.state = 'copying'
@@ -65,8 +64,10 @@ export async function claimRange(
              and ($5::bigint[] is null or t.snapshot_lsn = any($5))
              and exists (select from _pg_flo.workers where worker_id = $2)
            order by open.one_snapshot desc, open.table_blocks desc, open.table_id, open.range_number
-           limit 1 for update of open skip locked) chosen
-         where r.range_id = chosen.range_id
+           limit 1 for update of open skip locked)
+         update _pg_flo.copy_ranges r set state = 'running', owner = $2, attempts = r.attempts + 1,
+           row_count = null, size_bytes = null, lease_until = clock_timestamp() + $3 * interval '1 millisecond'
+         from chosen where r.range_id = chosen.range_id
          returning r.range_id, r.group_name, r.table_id, r.range_number, r.heap_oid, r.heap_schema, r.heap_name,
            r.relfilenode, r.block_from, r.block_to, r.owner, r.attempts, chosen.generation, chosen.schema_version,
            chosen.snapshot_lsn`,
