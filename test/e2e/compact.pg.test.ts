@@ -222,21 +222,19 @@ test("a table whose compression was changed has files of several, which are merg
   await using database = await server.createDatabase();
   const { client } = database;
   await client.query(SCHEMA);
-  await using run = await makeRun({ source: database.config });
-  const { next } = seededRandom();
-  let step = 0;
+  await using run = await makeRun({ source: database.config, schemas: "{ public: { keyed: {} } }" });
   for (const compression of compressions) {
     await run.configure({ more: [`compression: ${compression}`, "history: 1d", "compact: { grace: 0s }"] });
-    for (const until = step + 4; step < until; step++) await write(client, next, step);
+    await client.query("update keyed set n = n + 1");
     await run.catchUp();
   }
   assert.deepEqual(await codecs(client, run), ["SNAPPY", "ZSTD"]);
   const merged = await compactJson(run);
-  assert.ok(merged.tables.some(({ mergedFiles }) => mergedFiles > 2));
+  assert.ok(merged.tables[0]!.mergedFiles > 2);
   await assertEqual(client, run);
   await client.query("update _pg_flo.files set created_at = created_at - interval '2 days'");
   const folded = await compactJson(run);
-  assert.ok(folded.tables.every(({ base }) => base !== null));
+  assert.notEqual(folded.tables[0]!.base, null);
   assert.deepEqual(await codecs(client, run), ["SNAPPY"]); // as the config says now
   await assertEqual(client, run);
 });
