@@ -151,6 +151,10 @@ export class ChangeReader implements PgoutputHandler {
     return this.#discarded.splice(0);
   }
 
+  async releaseDiscarded(): Promise<void> {
+    for (const spilled of this.takeDiscarded()) await spilled.release();
+  }
+
   /** Forgets every transaction, also those that are held. */
   close(): void {
     this.#discarded.push(...this.#streamed.clear());

@@ -32,7 +32,7 @@ export class OpenTransaction {
   }
 
   get memoryBytes(): number {
-    return this.store.arena.heldBytes + this.store.arrayBytes;
+    return this.store.memoryBytes;
   }
 
   abort(subXid: number): void {

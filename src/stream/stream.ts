@@ -78,9 +78,8 @@ export class Stream {
       failed: (error) => this.#fail(error),
     });
     this.#spill = spillOptions(options);
-    const { progress } = options;
     const stopping = () => this.#stopping;
-    this.#intake = new TransactionIntake({ progress, partBytes: this.#spill.memoryBytes, stopping });
+    this.#intake = new TransactionIntake(options.progress, this.#spill.memoryBytes, stopping);
     this.#reader = new ChangeReader(this.#tables, options.position, {
       committed: (transaction) => this.#committed(transaction),
       reached: (position) => this.#advance(position),
@@ -261,7 +260,12 @@ export class Stream {
   }
 
   #spillDue(): boolean {
-    return this.#reader.openBytes > this.#options.memoryBytes || this.#backlogDue();
+    return this.#openBytes > this.#options.memoryBytes || this.#backlogDue();
+  }
+
+  /** Also of the one that is brought into its batch. */
+  get #openBytes(): number {
+    return this.#reader.openBytes + (this.#large?.store.memoryBytes ?? 0);
   }
 
   #backlogDue(): boolean {
@@ -272,18 +276,14 @@ export class Stream {
   async #relieve(): Promise<void> {
     await this.#spillOpen();
     if (!this.#reader.inTransaction && !this.#stopping) await this.#newCuts.take();
-    await this.#release();
+    await this.#reader.releaseDiscarded();
   }
 
   async #spillOpen(): Promise<void> {
     if (this.#backlogDue()) await this.#reader.spillBacklog(this.#spill);
-    while (this.#reader.openBytes > this.#options.memoryBytes && !this.#stopping) {
+    while (this.#openBytes > this.#options.memoryBytes && !this.#stopping) {
       if (!(await this.#reader.spillLargest(this.#spill))) break;
     }
-  }
-
-  async #release(): Promise<void> {
-    for (const spilled of this.#reader.takeDiscarded()) await spilled.release();
   }
 
   #endPiece(): Promise<void> | undefined {
@@ -391,7 +391,7 @@ export class Stream {
     });
     this.#reader.close();
     await this.#large?.spilled?.release();
-    await this.#release();
+    await this.#reader.releaseDiscarded();
     // What is left of it is an orphan; what ended the stream matters more.
     await this.#batch
       .abort()

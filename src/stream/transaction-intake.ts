@@ -10,24 +10,22 @@ import type { SpilledTransaction } from "./spilled-transaction.ts";
 import type { StreamProgress } from "./stream-state.ts";
 import type { StreamRelation } from "./stream-table.ts";
 
-export interface IntakeOptions {
-  readonly progress: StreamProgress;
-  /** Of a part of a spilled transaction. */
-  readonly partBytes: number;
-  readonly stopping: () => boolean;
-}
-
 export class TransactionIntake {
-  readonly #options: IntakeOptions;
+  readonly #progress: StreamProgress;
+  readonly #partBytes: number;
+  readonly #stopping: () => boolean;
   readonly #consolidator = new Consolidator();
 
-  constructor(options: IntakeOptions) {
-    this.#options = options;
+  /** `partBytes`: of memory for a part of a spilled transaction. */
+  constructor(progress: StreamProgress, partBytes: number, stopping: () => boolean) {
+    this.#progress = progress;
+    this.#partBytes = partBytes;
+    this.#stopping = stopping;
   }
 
   /** What is in the transaction's store. Its tuples must stay until the batch has encoded them. */
   put(batch: Batch, transaction: CommittedTransaction): void {
-    const { progress } = this.#options;
+    const progress = this.#progress;
     const before = progress.changeCount;
     this.#add(batch, transaction);
     noteSize(progress.transactionChanges, progress.changeCount - before);
@@ -35,20 +33,20 @@ export class TransactionIntake {
 
   /** What counts of a spilled transaction, part by part, until all stops. */
   async putSpilled(batch: Batch, transaction: CommittedTransaction, spilled: SpilledTransaction): Promise<void> {
-    const { progress, partBytes, stopping } = this.#options;
+    const progress = this.#progress;
     const before = progress.changeCount;
     const accepts = (relation: StreamRelation) => transaction.relations.has(relation);
-    const arena = new Arena(4096, 2 * partBytes);
+    const arena = new Arena(4096, 2 * this.#partBytes);
     for await (const store of replaySpilled(spilled, arena, accepts)) {
       this.#add(batch, { ...transaction, store });
       await batch.encodePending(arena);
-      if (stopping()) return;
+      if (this.#stopping()) return;
     }
     noteSize(progress.transactionChanges, progress.changeCount - before);
   }
 
   #add(batch: Batch, { store, commitLsn, xid, commitTimeUs }: CommittedTransaction): void {
-    const { progress } = this.#options;
+    const progress = this.#progress;
     const rowsBefore = batch.rowCount;
     batch.beginTransaction(commitLsn, xid, commitTimeUs);
     this.#consolidator.consolidate(store, batch);

@@ -76,6 +76,10 @@ export class TransactionStore {
     return this.operations.length * (13 + (this.xids ? 4 : 0) + (this.sequences ? 4 : 0));
   }
 
+  get memoryBytes(): number {
+    return this.arena.heldBytes + this.arrayBytes;
+  }
+
   sequenceOf(change: number): number {
     return this.sequences === null ? this.firstSequence + change : this.sequences[change]!;
   }
