@@ -122,6 +122,7 @@ try {
   for (let run = 0; run <= runs; run++) {
     const reference = await drain(tools, database, `reference_${run}`, `pg_flo_bench${run}_1`, rows[0]!.lsn);
     const mine = await replicate(configs[run]!);
+    await rm(join(folder, `bench${run}`), { recursive: true }); // else each run fills more of the machine's memory
     if (run === 0) continue; // warms the caches
     references.push(reference);
     ours.push(mine);
