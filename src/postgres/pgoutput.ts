@@ -25,8 +25,9 @@ const type = {
   streamCommit: 0x63, // c
 } as const;
 
-/** Type of the message that begins a block of a transaction that runs. */
+/** Types of the messages that begin a block of a transaction that runs, and that abort it or a part of it. */
 export const STREAM_START: number = type.streamStart;
+export const STREAM_ABORT: number = type.streamAbort;
 
 const NEW_TUPLE = 0x4e; // N
 const NO_BYTES = new Uint8Array(0);

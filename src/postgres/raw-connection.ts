@@ -149,12 +149,19 @@ export class RawConnection {
     this.#fail(reason ?? this.#gone());
   }
 
-  /** Ends the connection when it brings nothing for too long: packets can vanish without a word. */
+  /** Looks all the time whether the connection brings something: packets can vanish without a word. */
   #watch(): NodeJS.Timeout {
-    const limitMs = this.#receiveTimeoutMs;
-    return setInterval(() => {
-      if (this.silentMs > limitMs) this.#fail(this.silent());
-    }, limitMs / 10);
+    return setInterval(() => this.endIfSilent(), this.#receiveTimeoutMs / 10);
+  }
+
+  /** Ends the connection when its operation has waited longer than the receive timeout. */
+  endIfSilent(): void {
+    const silent = () => this.#operation !== undefined && this.silentMs > this.#receiveTimeoutMs;
+    if (!silent()) return;
+    // After work that took long, what came meanwhile is read only now: timers come before the sockets.
+    setImmediate(() => {
+      if (silent()) this.#fail(this.silent());
+    });
   }
 
   /** The error of a connection that brings nothing. */

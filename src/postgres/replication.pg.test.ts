@@ -238,6 +238,28 @@ test("a handler that holds back reading longer than wal_sender_timeout keeps its
   await connection.close();
 });
 
+test("work that takes longer than the receive timeout is no silence of the server", async () => {
+  const { connection: setup, slot } = await newSlot();
+  await setup.close();
+  const config = { ...database.config, receiveTimeoutMs: 1000 };
+  await using writer = await server.createDatabase();
+  const connection = await openReplication(config, { applicationName: "replication test" });
+  const controller = new AbortController();
+  let messages = 0;
+  const handler = { data: () => messages++, keepalive: () => {}, chunk: () => undefined };
+  const run = connection.start(startOptions(slot), handler, controller.signal);
+  for (let round = 0; round < 3; round++) {
+    const before = messages;
+    await database.client.query(`select pg_logical_emit_message(false, 'test', 'round ${round}')`);
+    await until(async () => messages > before);
+    await writer.client.query("select 1"); // in the turn of a socket: the timers, which look for silence, come first
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1500);
+  }
+  controller.abort();
+  await run;
+  await connection.close();
+});
+
 test("an idle stream answers keepalives and sees the server's position move", async () => {
   const { connection, slot } = await newSlot();
   const controller = new AbortController();

@@ -239,7 +239,7 @@ export class ReplicationConnection {
   #tick(): void {
     const { silentMs } = this.#raw;
     if (silentMs > this.#receiveTimeoutMs) {
-      this.#raw.destroy(this.#raw.silent());
+      this.#raw.endIfSilent();
       return;
     }
     // A server that has nothing to tell answers at once, so that silence means that it cannot be heard.

@@ -35,8 +35,11 @@ export class DeferredMessages {
         this.#messages.push({ start: at, end: at + end - start });
       },
       keepalive: (walEnd) => {
-        if (defers()) this.#messages.push({ walEnd });
-        else read.keepalive(walEnd);
+        if (!defers()) return read.keepalive(walEnd);
+        // The newest is enough: they may come by the thousand while nothing else does.
+        const last = this.#messages.length - 1;
+        if (last >= this.#next && "walEnd" in this.#messages[last]!) this.#messages[last] = { walEnd };
+        else this.#messages.push({ walEnd });
       },
     };
   }

@@ -8,15 +8,15 @@
 // the position is confirmed to the slot. A crash anywhere repeats what is above the position.
 import { errorFacts } from "../base/log.ts";
 import { type Lsn, lsn } from "../base/lsn.ts";
-import { STREAM_START } from "../postgres/pgoutput.ts";
+import { STREAM_ABORT, STREAM_START } from "../postgres/pgoutput.ts";
 import type { ReplicationConnection, ReplicationHandler } from "../postgres/replication.ts";
-import { Batch } from "./batch.ts";
 import type { Misfit } from "./change-events.ts";
 import { ChangeReader } from "./change-reader.ts";
 import type { CommittedTransaction } from "./committed-transaction.ts";
 import { DeferredMessages, type MessageReader } from "./deferred-messages.ts";
 import { DurableBatches } from "./durable-batches.ts";
 import { NewCuts } from "./new-cuts.ts";
+import { OpenBatch } from "./open-batch.ts";
 import type { SpilledTransaction, SpillOptions } from "./spilled-transaction.ts";
 import { backlogBytes, gatheredBytes, protocolVersion, type StreamOptions, spillOptions } from "./stream-options.ts";
 import { noteCommit, noteDurable, notePosition } from "./stream-state.ts";
@@ -37,6 +37,8 @@ export class Stream {
   /** Its rows are on their way into the open batch; `#takingLarge`: until what came behind it is read, too. */
   #large: CommittedTransaction | null = null;
   #takingLarge = false;
+  /** Memory of its changes, until they are spilled. */
+  #largeBytes = 0;
   readonly #deferred = new DeferredMessages();
   /** Reached with the large transaction. */
   #reachedByLarge: Lsn | null = null;
@@ -45,16 +47,12 @@ export class Stream {
   #stopping = false;
   readonly #stop = new AbortController();
   readonly #durable: DurableBatches;
-  #openedCount = 0;
-  #batch: Batch;
-  #batchSince = 0;
-  #batchBytes = 0;
+  readonly #open: OpenBatch;
   #reached: Lsn;
   #idleSince = 0;
   readonly #newCuts: NewCuts;
   readonly #tables: Map<number, StreamTable>;
   #ended = false;
-  #flushNow = false;
   #failure: unknown = null;
   /** What it stopped at: everything before it is durable when `run` is done. */
   misfit: Misfit | null = null;
@@ -66,7 +64,7 @@ export class Stream {
     this.#reached = options.position;
     options.progress.undurable.clear(); // of the run before, which are read again
     this.#tables = new Map(options.tables);
-    this.#batch = this.#newBatch();
+    this.#open = new OpenBatch(options);
     this.#durable = new DurableBatches({
       commits: options.commits,
       number: options.batch,
@@ -91,7 +89,7 @@ export class Stream {
       durable: this.#durable,
       separate: () => {
         this.#close();
-        return { batch: this.#newBatch(), position: this.#reached };
+        return { batch: this.#open.make(), position: this.#reached };
       },
       put: (batch, transaction) => {
         if (transaction.spilled) return this.#intake.putSpilled(batch, transaction, transaction.spilled);
@@ -144,7 +142,7 @@ export class Stream {
 
   /** Makes durable what has been read, without waiting for the flush interval. */
   flush(): void {
-    this.#flushNow = true;
+    this.#open.flushAsked = true;
   }
 
   /** Ends as by the signal. */
@@ -156,7 +154,7 @@ export class Stream {
   #handler(): ReplicationHandler {
     const read: MessageReader = {
       data: (bytes, view, start, end) => {
-        if (!this.#reader.inBlock) this.#batchBytes += end - start;
+        if (!this.#reader.inBlock) this.#open.receivedBytes += end - start;
         this.#options.progress.receivedBytes += end - start;
         this.#reader.parse(bytes, view, start, end);
       },
@@ -165,25 +163,29 @@ export class Stream {
         if (!this.#reader.inTransaction && walEnd > 0n) this.#advance(lsn(walEnd - 1n));
       },
     };
-    // Changes of what runs go to their own transaction, and touch nothing that the large one needs.
-    const passes = (type: number) => type === STREAM_START || this.#reader.inBlock;
+    // What belongs to a transaction that runs goes there, and touches nothing that the large one needs.
+    const passes = (type: number) => type === STREAM_START || type === STREAM_ABORT || this.#reader.inBlock;
     const messages = this.#deferred.reader(read, () => this.#large !== null || this.#takingLarge, passes);
     return { ...messages, chunk: () => this.#endChunk(read) };
   }
 
   #committed(transaction: CommittedTransaction): void {
     // The others' tuples lie in one arena, and their rows need no waiting.
-    if (transaction.spilled !== null || transaction.store.arena !== this.#reader.arena) this.#large = transaction;
-    else this.#take(transaction);
+    if (transaction.spilled === null && transaction.store.arena === this.#reader.arena) {
+      this.#take(transaction);
+      return;
+    }
+    this.#large = transaction;
+    this.#largeBytes = transaction.store.memoryBytes;
   }
 
   #take(transaction: CommittedTransaction): void {
     this.#note(transaction);
-    this.#intake.put(this.#batch, transaction);
+    this.#intake.put(this.#open.batch, transaction);
   }
 
   #note({ commitLsn, commitTimeUs }: CommittedTransaction): void {
-    if (this.#batch.empty) this.#batchSince = performance.now();
+    this.#open.noteTransaction();
     noteCommit(this.#options.progress, commitLsn, commitTimeUs);
   }
 
@@ -196,12 +198,13 @@ export class Stream {
       else {
         await this.#encode();
         this.#take(transaction);
-        await this.#batch.encodePending(transaction.store.arena);
-        this.#batchBytes += transaction.store.arena.length;
+        await this.#open.batch.encodePending(transaction.store.arena);
+        this.#open.receivedBytes += transaction.store.arena.length;
       }
       // A stop in the middle of a spilled one leaves a part of it in the batch, which is dropped for that.
       if (this.#stopping) return;
       this.#large = null;
+      this.#largeBytes = 0;
       if (this.#reachedByLarge !== null) this.#advance(this.#reachedByLarge);
       this.#reachedByLarge = null;
       await this.#newCuts.take();
@@ -215,14 +218,16 @@ export class Stream {
 
   async #takeSpilled(transaction: CommittedTransaction, spilled: SpilledTransaction): Promise<void> {
     await spilled.add(transaction.store);
+    this.#largeBytes = 0;
     if (transaction.relations.size > 0) {
       // What came before is a batch of its own, so that a stop in the middle costs only this transaction.
       await this.#durable.all();
+      if (this.#ended) return; // meanwhile, and what is open was dropped
       this.#close();
       await this.#encode();
       this.#note(transaction);
-      await this.#intake.putSpilled(this.#batch, transaction, spilled);
-      this.#batchBytes += spilled.sizeBytes;
+      await this.#intake.putSpilled(this.#open.batch, transaction, spilled);
+      this.#open.receivedBytes += spilled.sizeBytes;
     }
     if (!this.#stopping) await spilled.release();
   }
@@ -248,9 +253,22 @@ export class Stream {
   #readOn(read: MessageReader): Promise<void> | undefined {
     if (this.#deferred.waiting) return this.#work.then(() => (this.#stopping ? undefined : this.#endChunk(read)));
     if (!this.#spillDue()) return undefined;
-    const spilled = this.#spillOpen();
-    this.#workOn(Promise.all([this.#work, spilled]).then(() => {}));
+    const taken = this.#work;
+    const spilled = this.#spillAhead(taken);
+    this.#workOn(spilled.finally(() => taken));
     return spilled;
+  }
+
+  /** A disk that has no room for both may have it when the large one is durable: it is, before this fails. */
+  async #spillAhead(taken: Promise<void>): Promise<void> {
+    try {
+      await this.#spillOpen();
+    } catch (error) {
+      await taken;
+      if (!this.#stopping) this.#close();
+      await this.#durable.all();
+      throw error;
+    }
   }
 
   #workOn(work: Promise<void>): Promise<void> {
@@ -265,7 +283,7 @@ export class Stream {
 
   /** Also of the one that is brought into its batch. */
   get #openBytes(): number {
-    return this.#reader.openBytes + (this.#large?.store.memoryBytes ?? 0);
+    return this.#reader.openBytes + this.#largeBytes;
   }
 
   #backlogDue(): boolean {
@@ -288,12 +306,12 @@ export class Stream {
 
   #endPiece(): Promise<void> | undefined {
     this.#takeNewCuts();
-    if (this.#batchDue()) {
+    if (this.#open.due) {
       // One batch may be on its way while the next fills; with two, reading waits.
       if (this.#durable.busy) return this.#waitAndClose();
       this.#close();
     }
-    if (this.#reader.arena.length < gatheredBytes(this.#batch.tableCount) || this.#batch.pendingRows === 0) {
+    if (this.#reader.arena.length < gatheredBytes(this.#open.batch.tableCount) || this.#open.batch.pendingRows === 0) {
       this.#resetArena();
       return undefined;
     }
@@ -308,7 +326,7 @@ export class Stream {
   }
 
   async #encode(): Promise<void> {
-    await this.#batch.encodePending(this.#reader.arena);
+    await this.#open.batch.encodePending(this.#reader.arena);
     this.#resetArena();
   }
 
@@ -318,14 +336,7 @@ export class Stream {
   }
 
   #resetArena(): void {
-    if (this.#batch.pendingRows === 0 && !this.#durable.encoding) this.#reader.releaseCommitted();
-  }
-
-  #batchDue(): boolean {
-    if (this.#batch.empty) return false;
-    if (this.#flushNow) return true;
-    const { flushIntervalMs, fileSizeBytes } = this.#options;
-    return this.#batchBytes >= fileSizeBytes || performance.now() - this.#batchSince >= flushIntervalMs;
+    if (this.#open.batch.pendingRows === 0 && !this.#durable.encoding) this.#reader.releaseCommitted();
   }
 
   #tick(): void {
@@ -333,8 +344,8 @@ export class Stream {
     try {
       this.#takeNewCuts();
       if (this.#durable.busy) return;
-      if (this.#batchDue()) this.#close();
-      else if (this.#batch.empty) this.#noteIdlePosition();
+      if (this.#open.due) this.#close();
+      else if (this.#open.batch.empty) this.#noteIdlePosition();
     } catch (error) {
       this.#fail(error); // thrown out of a timer it would end the process
     }
@@ -342,12 +353,8 @@ export class Stream {
 
   /** Closes the open batch: what comes next belongs to another one. */
   #close(): void {
-    const batch = this.#batch;
-    this.#flushNow = false;
-    if (batch.empty) return;
-    this.#batch = this.#newBatch();
-    this.#batchBytes = 0;
-    this.#durable.finish(batch, this.#reader.arena, this.#reached, null);
+    const batch = this.#open.take();
+    if (batch) this.#durable.finish(batch, this.#reader.arena, this.#reached, null);
   }
 
   #confirm(position: Lsn): void {
@@ -360,20 +367,11 @@ export class Stream {
   #noteIdlePosition(): void {
     const { progress, flushIntervalMs } = this.#options;
     const position = this.#reached;
-    const waitMs = this.#flushNow ? 0 : Math.min(IDLE_POSITION_MS, flushIntervalMs);
+    const waitMs = this.#open.flushAsked ? 0 : Math.min(IDLE_POSITION_MS, flushIntervalMs);
     if (position <= progress.position || this.#reader.inTransaction || performance.now() - this.#idleSince < waitMs)
       return;
-    this.#flushNow = false;
+    this.#open.flushAsked = false;
     this.#durable.move(position);
-  }
-
-  #newBatch(): Batch {
-    const { group, stream, epoch, storage, fileSizeBytes, compression } = this.#options;
-    // Counted apart from the committed numbers: a batch is opened, and may write files, before its turn is known.
-    const opened = String(++this.#openedCount).padStart(8, "0");
-    const batch = new Batch({ group, name: `${stream}-${epoch}-${opened}`, storage, fileSizeBytes, compression });
-    this.#options.progress.undurable.add(batch);
-    return batch;
   }
 
   #fail(error: unknown): void {
@@ -393,7 +391,7 @@ export class Stream {
     await this.#large?.spilled?.release();
     await this.#reader.releaseDiscarded();
     // What is left of it is an orphan; what ended the stream matters more.
-    await this.#batch
+    await this.#open.batch
       .abort()
       .catch((error: unknown) => this.#options.log.warn("drop the open batch", errorFacts(error)));
   }

@@ -7,39 +7,14 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "pg";
 import { makeTestFolder } from "../../test/support/folder.ts";
 import { sampledVersions } from "../../test/support/long-form.ts";
-import { type PostgresVersion, startPostgres, type TestDatabase } from "../../test/support/postgres.ts";
-import { sortedRows, type TableState } from "../../test/support/stream-log.ts";
-import { applyBatch, INSERT_PUBLICATION, PUBLICATION, StreamLog } from "../../test/support/stream-run.ts";
-import { type Lsn, parseLsn } from "../base/lsn.ts";
+import { type PostgresVersion, startPostgres } from "../../test/support/postgres.ts";
+import { compare, mark } from "../../test/support/stream-compare.ts";
+import { INSERT_PUBLICATION, PUBLICATION, StreamLog } from "../../test/support/stream-run.ts";
 import { openReplication } from "../postgres/replication.ts";
-import type { StreamTable } from "./stream-table.ts";
 
 const settings = { wal_level: "logical", logical_decoding_work_mem: "64kB", wal_sender_timeout: "3s" };
 const publications = `create publication ${PUBLICATION} for all tables;
   create publication ${INSERT_PUBLICATION} with (publish = 'insert, truncate')`;
-
-async function mark(client: Client): Promise<Lsn> {
-  const { rows } = await client.query<{ lsn: string }>("select pg_logical_emit_message(true, 'test', '') as lsn");
-  return parseLsn(rows[0]!.lsn);
-}
-
-/** The files' rows and the source's, as texts. */
-async function compare(database: TestDatabase, log: StreamLog): Promise<void> {
-  const states = new Map<StreamTable, TableState>();
-  for (const batch of log.batches) {
-    for (const [table, rows] of await log.rows(batch)) {
-      states.set(table, applyBatch(table, states.get(table) ?? new Map(), rows));
-    }
-  }
-  for (const table of log.tables.values()) {
-    const columns = table.columns.map(({ source }) => `"${source.name}"::text`).join(", ");
-    const { rows } = await database.client.query<{ row: string[] }>(
-      `select array[${columns}] as row from ${table.name}`,
-    );
-    const source = rows.map(({ row }) => JSON.stringify(row)).sort();
-    assert.deepEqual(sortedRows(states.get(table) ?? new Map()), source, table.name);
-  }
-}
 
 /** One of many that are open at the same time: each has rows of its own, some keys pass from one to the other. */
 async function runOne(client: Client, number: number): Promise<void> {
@@ -161,50 +136,6 @@ test("one transaction larger than its memory many times over, killed and stopped
   await log.reach(await mark(client), options);
   const large = log.batches.filter(({ files }) => files.reduce((sum, { rowCount }) => sum + rowCount, 0) > 1000);
   assert.equal(large.length, 1, "one batch has all of it");
-  await compare(database, log);
-});
-
-test("while a large transaction is brought in, another one that runs is read on and spilled", async () => {
-  await using server = await startPostgres({ settings });
-  await using database = await server.createDatabase();
-  const { client } = database;
-  await client.query(`create table t (id int primary key, v text); ${publications}`);
-  await using log = await StreamLog.create(database);
-  await using folder = await makeTestFolder();
-  const first = Promise.withResolvers<void>();
-  const run = await log.start({
-    memoryBytes: 1_500_000,
-    spillFolder: folder.path,
-    flushIntervalMs: 1,
-    beforeCommit: ({ number }) => (number === 1n ? first.promise : Promise.resolve()),
-  });
-  const seen = async (what: () => boolean) => {
-    while (!what()) await Promise.race([sleep(5), run.ended]);
-  };
-  await client.query("insert into t values (0, 'the large one waits until this is durable')");
-  const insert = (from: number) =>
-    `insert into t select ${from} + i, repeat(md5(i::text), 4) from generate_series(1, 30000) i`;
-  await client.query(insert(100_000));
-  await seen(() => run.progress.spilledTransactionCount === 1 && run.progress.openTransactionCount === 0);
-  const other = await database.connect();
-  await other.query("begin");
-  await other.query(insert(200_000));
-  await other.query("savepoint s; delete from t where id % 3 = 0; rollback to s; delete from t where id % 7 = 0");
-  await other.query(insert(300_000));
-  await seen(() => run.progress.spilledTransactionCount === 2);
-  const before = run.progress.spilledBytes;
-  await other.query(insert(400_000));
-  await seen(() => run.progress.spilledBytes > before + 1_000_000);
-  assert.deepEqual([run.progress.changeCount, log.batches.length], [1, 0], "the large one still waits");
-  await client.query("insert into t values (-1, 'behind the large one')");
-  await other.query("commit");
-  await client.query("update t set v = 'behind both' where id in (-1, 100001, 200001)");
-  const target = await mark(client);
-  first.resolve();
-  await seen(() => log.position >= target);
-  run.stop();
-  await run.ended;
-  assert.deepEqual(await readdir(folder.path), []);
   await compare(database, log);
 });
 
