@@ -1,6 +1,7 @@
 // Dictionary encoding of a column chunk: PLAIN values of closed pages become indices into the distinct values.
 // All or nothing per chunk, and only while dictionary and indices stay clearly smaller than PLAIN.
 // Source: https://github.com/apache/parquet-format/blob/master/Encodings.md#dictionary-encoding-plain_dictionary--2-and-rle_dictionary--8
+import { viewedBytes } from "../base/viewed-bytes.ts";
 import { LEVEL_HEADROOM_BYTES, type LeafBuffer } from "./leaf-buffer.ts";
 import { maxRleBytes, writeRle } from "./rle.ts";
 import type { ValueType } from "./schema.ts";
@@ -28,7 +29,7 @@ const MAX_SCRATCH_INDICES = 1024 * 1024;
 export class DictionaryBuilder {
   /** Bytes of one value; 0 for BYTE_ARRAY, whose values carry a length. */
   readonly #width: number;
-  #values = new Uint8Array(4096);
+  #values = viewedBytes(4096);
   #view = new DataView(this.#values.buffer);
   #end = 0;
   #starts = new Int32Array(256);
@@ -193,7 +194,7 @@ export class DictionaryBuilder {
 
   #add(bytes: Uint8Array, at: number, size: number): number {
     if (this.#end + size > this.#values.length) {
-      const grown = new Uint8Array(Math.max(this.#values.length * 2, this.#end + size));
+      const grown = viewedBytes(Math.max(this.#values.length * 2, this.#end + size));
       grown.set(this.#values.subarray(0, this.#end));
       this.#values = grown;
       this.#view = new DataView(grown.buffer);

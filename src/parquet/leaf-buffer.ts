@@ -2,6 +2,7 @@
 // Fields are public on purpose: encoders write straight into them, once per value.
 // PLAIN: https://github.com/apache/parquet-format/blob/master/Encodings.md#plain-plain--0
 
+import { viewedBytes } from "../base/viewed-bytes.ts";
 import { MAX_BUFFER_BYTES, PageBuffers } from "./page-buffers.ts";
 import type { Leaf } from "./schema.ts";
 
@@ -84,7 +85,7 @@ export class LeafBuffer {
   /** Starts the next page: in `next` while the compressor still reads the closed page's buffer, else in the same one. */
   restart(next?: Uint8Array<ArrayBuffer>): void {
     if (next) this.#use(next);
-    else if (this.bytes.length > MAX_BUFFER_BYTES) this.#use(new Uint8Array(MAX_BUFFER_BYTES));
+    else if (this.bytes.length > MAX_BUFFER_BYTES) this.#use(viewedBytes(MAX_BUFFER_BYTES));
     if (this.definitions.length > MAX_KEPT_LEVELS) {
       this.definitions = new Uint8Array(FIRST_LEVELS);
       this.repetitions = new Uint8Array(0);

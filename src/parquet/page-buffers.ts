@@ -1,6 +1,8 @@
 // Buffers of closed pages and written pieces, for the next ones of any column: new ones would keep the garbage collector
 // busy, which counts memory outside of its heap.
 
+import { viewedBytes } from "../base/viewed-bytes.ts";
+
 /** As much as may wait for the compressor, with some room. */
 const MAX_KEPT_BYTES = 24 * 1024 * 1024;
 /** A buffer that one huge value made longer than this is not used again. */
@@ -14,7 +16,7 @@ export class PageBuffers {
   take(length: number): Uint8Array<ArrayBuffer> {
     const kept = this.#byLength.get(length);
     const buffer = kept?.pop();
-    if (!kept || !buffer) return new Uint8Array(length);
+    if (!kept || !buffer) return viewedBytes(length);
     this.#keptBytes -= length;
     this.#touch(length, kept);
     return buffer;

@@ -18,7 +18,7 @@ const KEPT_BOUND_BYTES = MAX_BOUND_BYTES + 1;
 /** Bounds of the `count` PLAIN values in bytes[start, end). Booleans are given as one byte per value. */
 export function pageBounds(type: ValueType, bytes: Uint8Array, start: number, end: number, count: number): PageBounds {
   if (count === 0) return "none";
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const view = new DataView(bytes.buffer, bytes.byteOffset); // with the room of viewedBytes
   switch (type.physical) {
     case "BOOLEAN":
       return booleanBounds(bytes, start, end);

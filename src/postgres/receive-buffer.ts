@@ -2,6 +2,8 @@
 // that came in pieces lies in one piece without being put together. It grows to a message's size and shrinks again.
 // Refuses nothing: what is a message, and which length is possible, is wire.ts's to say.
 
+import { viewedBytes } from "../base/viewed-bytes.ts";
+
 /** A buffer grown for one big message is given back when it is larger than this. */
 const KEPT_MAX_BYTES = 4 * 1024 * 1024;
 /** Less room than this is not worth a read; the partial message is moved to the front instead. */
@@ -22,7 +24,7 @@ export class ReceiveBuffer {
 
   constructor(startBytes: number) {
     this.#startBytes = startBytes;
-    this.bytes = new Uint8Array(new ArrayBuffer(startBytes));
+    this.bytes = viewedBytes(startBytes);
     this.view = new DataView(this.bytes.buffer);
   }
 
@@ -54,7 +56,7 @@ export class ReceiveBuffer {
       const spare = this.#spare;
       const usable = spare !== undefined && spare.length >= needed && spare !== this.bytes;
       // Zeroed memory of this size costs nothing before it is touched: a length that lies costs no real memory.
-      const next = usable ? spare : new Uint8Array(new ArrayBuffer(needed));
+      const next = usable ? spare : viewedBytes(needed);
       next.set(this.bytes.subarray(this.start, this.end));
       this.#spare = this.bytes.length <= Math.max(KEPT_MAX_BYTES, this.#startBytes) ? this.bytes : undefined;
       this.bytes = next;

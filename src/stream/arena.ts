@@ -1,5 +1,6 @@
 // Bytes of change messages, one after the other. Positions into it stay true while it grows.
 import { PgFloError } from "../base/errors.ts";
+import { viewedBytes } from "../base/viewed-bytes.ts";
 
 const FIRST_BYTES = 256 * 1024;
 /** Positions are 32-bit. */
@@ -26,7 +27,7 @@ export class Arena {
   /** Above `keptBytes` memory is given back when what is in it is dropped. */
   constructor(firstBytes = FIRST_BYTES, keptBytes = KEPT_BYTES) {
     this.#keptBytes = keptBytes;
-    this.bytes = new Uint8Array(firstBytes);
+    this.bytes = viewedBytes(firstBytes);
     this.view = new DataView(this.bytes.buffer);
   }
 
@@ -52,7 +53,7 @@ export class Arena {
   #writeWords(source: Uint8Array, start: number, size: number, at: number): void {
     if (source !== this.#source) {
       this.#source = source;
-      this.#sourceView = new DataView(source.buffer, source.byteOffset, source.byteLength);
+      this.#sourceView = new DataView(source.buffer, source.byteOffset);
     }
     const { bytes, view } = this;
     const from = this.#sourceView;
@@ -80,7 +81,7 @@ export class Arena {
   dropFirst(byteCount: number): void {
     const rest = this.bytes.subarray(byteCount, this.length);
     const kept = this.#keptBytes;
-    if (this.bytes.length > kept && rest.length <= kept / 2) this.#use(new Uint8Array(kept));
+    if (this.bytes.length > kept && rest.length <= kept / 2) this.#use(viewedBytes(kept));
     this.bytes.set(rest);
     this.length = rest.length;
   }
@@ -95,7 +96,7 @@ export class Arena {
     // They can be another arena's, of any size.
     this.#source = NO_BYTES;
     this.#sourceView = NO_VIEW;
-    if (this.bytes.length > this.#keptBytes) this.#use(new Uint8Array(this.#keptBytes));
+    if (this.bytes.length > this.#keptBytes) this.#use(viewedBytes(this.#keptBytes));
   }
 
   #grow(needed: number): void {
@@ -104,7 +105,7 @@ export class Arena {
     }
     const { length } = this.bytes;
     const wanted = length < KEPT_BYTES ? length * 2 : length + Math.max(length / 2, GROWTH_BYTES);
-    const grown = new Uint8Array(Math.min(MAX_BYTES, Math.max(Math.ceil(wanted), needed)));
+    const grown = viewedBytes(Math.min(MAX_BYTES, Math.max(Math.ceil(wanted), needed)));
     grown.set(this.bytes.subarray(0, this.length));
     this.#use(grown);
   }
