@@ -20,6 +20,7 @@ const tiers: readonly (readonly string[])[] = [
 /** Where a package may be imported. Types alone (`import type`) are free: they leave nothing at run time. */
 const vendors: Readonly<Record<string, readonly string[]>> = {
   "@aws-sdk/client-s3": ["src/storage/s3-bucket.ts"],
+  "@node-rs/crc32": ["src/base/crc32.ts"],
   "@duckdb/node-api": ["src/query/", "src/verify/", "src/demo/"],
   commander: ["src/cli/"],
   pg: ["src/postgres/", "src/demo/"],

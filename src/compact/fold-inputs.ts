@@ -2,7 +2,7 @@
 // are.
 import { type FileHandle, open } from "node:fs/promises";
 import { isDeepStrictEqual } from "node:util";
-import { crc32 } from "node:zlib";
+import { crc32 } from "../base/crc32.ts";
 import type { StorageConfig } from "../base/storage-config.ts";
 import type { ManifestFile } from "../metadata/files.ts";
 import type { Manifest } from "../metadata/status.ts";

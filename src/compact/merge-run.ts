@@ -1,8 +1,8 @@
 // Several files of a table into one with the same rows in the same order: pages are read and written again as they are,
 // whatever their types. Files whose columns differ (another `_old_` set, bloom filters) are not put into one.
 import { isDeepStrictEqual } from "node:util";
-import { crc32 } from "node:zlib";
 import type { Compression } from "../base/compression.ts";
+import { checksumText, crc32 } from "../base/crc32.ts";
 import { PgFloError } from "../base/errors.ts";
 import { failpoint } from "../base/failpoints.ts";
 import type { CompactedFile } from "../metadata/compactions.ts";
@@ -144,7 +144,7 @@ async function fetchWhole(storage: Storage, file: ManifestFile): Promise<Fetched
 }
 
 export function refuseOtherBytes(file: ManifestFile, sizeBytes: number, checksum: number): void {
-  const found = `crc32:${checksum.toString(16).padStart(8, "0")}`;
+  const found = checksumText(checksum);
   if (sizeBytes === file.sizeBytes && found === file.checksum) return;
   throw new PgFloError(
     "TABLE_FAILED",

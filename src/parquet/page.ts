@@ -1,6 +1,6 @@
 // Closes a filled LeafBuffer into the body of a data page (V1): levels, then values, as one piece of bytes.
 // Source: https://github.com/apache/parquet-format#data-pages and PageHeader in parquet.thrift.
-import { crc32 } from "node:zlib";
+import { crc32 } from "../base/crc32.ts";
 import type { Frame } from "./compressor.ts";
 import { LEVEL_HEADROOM_BYTES, type LeafBuffer } from "./leaf-buffer.ts";
 import { maxRleBytes, writeRle, writeRun } from "./rle.ts";

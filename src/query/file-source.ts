@@ -6,9 +6,9 @@ import { createWriteStream } from "node:fs";
 import { mkdir, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { pipeline } from "node:stream/promises";
-import { crc32 } from "node:zlib";
 import { backoffMs, SERVICE_BACKOFF } from "../base/backoff.ts";
 import { systemClock } from "../base/clock.ts";
+import { checksumText, crc32 } from "../base/crc32.ts";
 import { PgFloError } from "../base/errors.ts";
 import { inParallel } from "../storage/lanes.ts";
 import type { Storage } from "../storage/storage.ts";
@@ -110,7 +110,7 @@ async function fetchOnce(storage: Storage, target: string, file: KnownFile): Pro
   try {
     await mkdir(dirname(target), { recursive: true });
     await pipeline(counted, createWriteStream(temporary, { flags: "wx" }));
-    refuseOtherFile(storage, file, sizeBytes, `crc32:${sum.toString(16).padStart(8, "0")}`);
+    refuseOtherFile(storage, file, sizeBytes, checksumText(sum));
     await rename(temporary, target);
   } catch (error) {
     await rm(temporary, { force: true });

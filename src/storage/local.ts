@@ -16,7 +16,7 @@ import {
   unlink,
 } from "node:fs/promises";
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
-import { crc32 } from "node:zlib";
+import { checksumText, crc32 } from "../base/crc32.ts";
 import { PgFloError } from "../base/errors.ts";
 import { failpoint } from "../base/failpoints.ts";
 import { refuseForeignPath } from "./paths.ts";
@@ -122,7 +122,7 @@ class LocalFile implements FileSink {
       throw storageError("finish", this.#target, error);
     }
     this.#state = "finished";
-    const checksum = `crc32:${this.#crc.toString(16).padStart(8, "0")}`;
+    const checksum = checksumText(this.#crc);
     return { path: this.#path, sizeBytes: this.#sizeBytes, checksum };
   }
 

@@ -2,7 +2,7 @@
 // part that fills and a few in flight, never more: a slow server makes `write` wait. What the server says it stored is
 // compared with what was sent, part by part and at the end.
 import { createHash, randomUUID } from "node:crypto";
-import { crc32 } from "node:zlib";
+import { checksumText, crc32 } from "../base/crc32.ts";
 import { Lanes } from "./lanes.ts";
 import type { CheckedBytes, S3Bucket, StoredPart, UploadedPart } from "./s3-bucket.ts";
 import { isMissing, isUnsupported, s3Error } from "./s3-error.ts";
@@ -69,7 +69,7 @@ export class S3Sink implements FileSink {
     });
     this.#state = "finished";
     const { path } = this.#target;
-    return { path, sizeBytes: this.#sizeBytes, checksum: `crc32:${this.#crc.toString(16).padStart(8, "0")}` };
+    return { path, sizeBytes: this.#sizeBytes, checksum: checksumText(this.#crc) };
   }
 
   async abort(): Promise<void> {

@@ -22,7 +22,7 @@ test("blocks come back as they were written, and the folder never shows a file t
   assert.equal(file.sizeBytes, 5301);
   for (const block of blocks.reverse()) {
     const target = new Uint8Array(block.sizeBytes + 10);
-    await file.read(block, target, 10);
+    await file.read([block], target, 10);
     assert.deepEqual(target.subarray(10), bytes.subarray(0, block.sizeBytes));
   }
   await file.close();
@@ -61,7 +61,7 @@ test("a block that is not what was written is an error that names the folder", a
     { ...whole, position: 1 },
     { ...whole, position: 6000 },
   ]) {
-    await assert.rejects(file.read(block, new Uint8Array(5000), 0), (error) => {
+    await assert.rejects(file.read([block], new Uint8Array(5000), 0), (error) => {
       assert.ok(error instanceof PgFloError && error.code === "STORAGE_FAILED");
       return error.message.includes(folder.path);
     });

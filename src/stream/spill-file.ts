@@ -5,7 +5,7 @@
 import { randomUUID } from "node:crypto";
 import { type FileHandle, mkdtemp, open, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { crc32 } from "node:zlib";
+import { crc32 } from "../base/crc32.ts";
 import { PgFloError } from "../base/errors.ts";
 import { failpoint } from "../base/failpoints.ts";
 import { processLives } from "../base/process-lives.ts";
@@ -65,23 +65,27 @@ export class SpillFile {
     return position;
   }
 
-  /** Reads a block into `target` at `at`. STORAGE_FAILED when it is not what was written. */
-  async read(block: SpillBlock, target: Uint8Array, at: number): Promise<void> {
+  /** Reads blocks, each one behind the other in the file, into `target` at `at`. STORAGE_FAILED when they are not what was written. */
+  async read(blocks: readonly SpillBlock[], target: Uint8Array, at: number): Promise<void> {
+    const first = blocks[0]!.position;
+    const sizeBytes = blocks.reduce((sum, block) => sum + block.sizeBytes, 0);
     try {
-      for (let read = 0; read < block.sizeBytes; ) {
-        const left = block.sizeBytes - read;
-        const { bytesRead } = await this.#handle.read(target, at + read, left, block.position + read);
+      for (let read = 0; read < sizeBytes; ) {
+        const { bytesRead } = await this.#handle.read(target, at + read, sizeBytes - read, first + read);
         if (bytesRead === 0) break;
         read += bytesRead;
       }
     } catch (error) {
       throw spillError("read", this.#folder, error);
     }
-    if (crc32(target.subarray(at, at + block.sizeBytes)) === block.crc) return;
-    throw new PgFloError("STORAGE_FAILED", `${this.#folder}, read spilled changes, they are not what was written`, {
-      fix: "look at the disk's health; nothing was lost, the transaction is read again",
-      facts: { position: block.position, sizeBytes: block.sizeBytes },
-    });
+    for (const block of blocks) {
+      const start = at + block.position - first;
+      if (crc32(target.subarray(start, start + block.sizeBytes)) === block.crc) continue;
+      throw new PgFloError("STORAGE_FAILED", `${this.#folder}, read spilled changes, they are not what was written`, {
+        fix: "look at the disk's health; nothing was lost, the transaction is read again",
+        facts: { position: block.position, sizeBytes: block.sizeBytes },
+      });
+    }
   }
 
   /** Gives the space back. */

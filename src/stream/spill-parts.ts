@@ -1,6 +1,6 @@
 // Spilled changes in one file, in parts by bits of their routes, so that each part can be brought together alone. What is
 // written at once is sorted by part first: a file is written in one go, and a part is read back in as many pieces as there were writes.
-import { crc32 } from "node:zlib";
+import { crc32 } from "../base/crc32.ts";
 import { Arena } from "./arena.ts";
 import { type SpillBlock, SpillFile } from "./spill-file.ts";
 

@@ -11,18 +11,20 @@ import { OPERATION_TRUNCATE, TransactionStore } from "./transaction-store.ts";
 
 /** What a change needs besides its record, in the store and while it is brought together with others. */
 const CHANGE_BYTES = 80;
-/** Blocks are small: one after the other, most of the time would be waiting. */
-const READS_AT_ONCE = 16;
+/** Parts lie next to each other in what was written at once, in thousands of small blocks: so much is read together. */
+const PIECE_BYTES = 4 * 1024 * 1024;
+const READS_AT_ONCE = 4;
 
 /**
- * Stores whose rows together are the transaction's, for relations that are accepted. Each is good until the next one is
- * asked for; its changes lie in `arena`. Aborted subtransactions and what came before a TRUNCATE are left out.
+ * Pieces of a transaction, each a sequence of stores; the rows of all of them together are the transaction's, for
+ * relations that are accepted. A store is good until the next one is asked for, and the tuples of a piece lie in `arena`
+ * until the next piece is. Aborted subtransactions and what came before a TRUNCATE are left out.
  */
 export async function* replaySpilled(
   transaction: SpilledTransaction,
   arena: Arena,
   accepts: (relation: StreamRelation) => boolean,
-): AsyncGenerator<TransactionStore, void, void> {
+): AsyncGenerator<Iterable<TransactionStore>, void, void> {
   const replay = new SpillReplay(transaction, arena, accepts);
   yield* replay.run();
 }
@@ -47,14 +49,11 @@ class SpillReplay {
     }
   }
 
-  async *run(): AsyncGenerator<TransactionStore, void, void> {
+  async *run(): AsyncGenerator<Iterable<TransactionStore>, void, void> {
     const { parts } = this.#transaction;
-    if (this.#placeTruncates()) yield this.#store;
-    for (const block of parts.blocks(parts.plain)) {
-      await this.#load(parts, [block]);
-      yield this.#store;
-    }
-    for (let part = 0; part < parts.plain; part++) yield* this.#part(parts, part);
+    if (this.#placeTruncates()) yield [this.#store];
+    for (const block of parts.blocks(parts.plain)) yield await this.#load(parts, [[block]]);
+    yield* this.#pieces(parts, true);
     this.#clear();
   }
 
@@ -67,43 +66,72 @@ class SpillReplay {
     return this.#store.count > 0;
   }
 
-  /** `divisible`: whether its records have more than one route, as far as is known. */
-  async *#part(parts: SpillParts, part: number, divisible = true): AsyncGenerator<TransactionStore, void, void> {
-    const blocks = parts.blocks(part);
-    const needed = blocks.reduce((sum, { sizeBytes, count }) => sum + sizeBytes + count * CHANGE_BYTES, 0);
-    if (needed === 0) return;
-    const count = blocks.reduce((sum, block) => sum + block.count, 0);
-    // One record cannot be split, however large its values are.
-    if (needed <= this.#transaction.options.memoryBytes || count === 1 || !divisible || !parts.divisible) {
-      await this.#load(parts, blocks);
-      yield this.#store;
-      return;
+  /** `divisible`: whether records of a part have more than one route, as far as is known. */
+  async *#pieces(parts: SpillParts, divisible: boolean): AsyncGenerator<Iterable<TransactionStore>, void, void> {
+    const { memoryBytes } = this.#transaction.options;
+    let piece: (readonly SpillBlock[])[] = [];
+    let pieceBytes = 0;
+    for (let part = 0; part < parts.plain; part++) {
+      const blocks = parts.blocks(part);
+      const needed = blocks.reduce((sum, { sizeBytes, count }) => sum + sizeBytes + count * CHANGE_BYTES, 0);
+      if (needed === 0) continue;
+      const count = blocks.reduce((sum, block) => sum + block.count, 0);
+      // One record cannot be split, however large its values are.
+      if (needed > memoryBytes && count > 1 && divisible && parts.divisible) {
+        yield* this.#splitPart(parts, part);
+        continue;
+      }
+      if (piece.length > 0 && pieceBytes + needed > Math.min(PIECE_BYTES, memoryBytes)) {
+        yield await this.#load(parts, piece);
+        piece = [];
+        pieceBytes = 0;
+      }
+      piece.push(blocks);
+      pieceBytes += needed;
     }
+    if (piece.length > 0) yield await this.#load(parts, piece);
+  }
+
+  async *#splitPart(parts: SpillParts, part: number): AsyncGenerator<Iterable<TransactionStore>, void, void> {
     const { folder, partBits } = this.#transaction.options;
     const split = await SpillParts.create(folder, partBits, parts.level + 1);
     try {
       const routes = await this.#split(parts, part, split);
       failpoint("spill.split");
-      for (let inner = 0; inner < split.plain; inner++) yield* this.#part(split, inner, routes === "many");
+      yield* this.#pieces(split, routes === "many");
     } finally {
       await split.close();
     }
   }
 
-  async #load(parts: SpillParts, blocks: readonly SpillBlock[]): Promise<void> {
+  /** Reads the parts (of each its blocks) and gives the store of each. */
+  async #load(parts: SpillParts, piece: readonly (readonly SpillBlock[])[]): Promise<Iterable<TransactionStore>> {
     this.#clear();
+    const starts = await this.#read(parts, piece.flat());
+    return this.#stores(piece, starts);
+  }
+
+  *#stores(
+    piece: readonly (readonly SpillBlock[])[],
+    starts: ReadonlyMap<SpillBlock, number>,
+  ): Generator<TransactionStore, void, void> {
     const record = this.#record;
-    for (const [at, end] of await this.#read(parts, blocks)) {
-      for (let next = at; next < end; ) {
-        next = readRecord(this.#arena.view, next, record);
-        if (!this.#counts(record)) continue;
-        const relation = this.#transaction.relations[record.relation]!;
-        const newTuple = record.newEnd > record.newStart ? record.newStart : -1;
-        const oldTuple = record.oldEnd > record.oldStart ? record.oldStart : -1;
-        this.#store.place(record.operation, relation, newTuple, oldTuple, record.sequence);
+    for (const blocks of piece) {
+      this.#store.clear();
+      for (const block of blocks) {
+        const start = starts.get(block)!;
+        for (let next = start; next < start + block.sizeBytes; ) {
+          next = readRecord(this.#arena.view, next, record);
+          if (!this.#counts(record)) continue;
+          const relation = this.#transaction.relations[record.relation]!;
+          const newTuple = record.newEnd > record.newStart ? record.newStart : -1;
+          const oldTuple = record.oldEnd > record.oldStart ? record.oldStart : -1;
+          this.#store.place(record.operation, relation, newTuple, oldTuple, record.sequence);
+        }
       }
+      failpoint("spill.part-loaded");
+      yield this.#store;
     }
-    failpoint("spill.part-loaded");
   }
 
   /** Block by block: a part that is too large is not read at once. Gives how many routes its records have. */
@@ -114,10 +142,10 @@ class SpillReplay {
     const record = this.#record;
     for (const block of parts.blocks(part)) {
       this.#clear();
-      const [[at, end]] = (await this.#read(parts, [block])) as [[number, number]];
+      const at = (await this.#read(parts, [block])).get(block)!;
       const kept: number[] = [];
       groups.reset(split.partCount);
-      for (let next = at; next < end; ) {
+      for (let next = at; next < at + block.sizeBytes; ) {
         const start = next;
         next = readRecord(this.#arena.view, next, record);
         if (!this.#counts(record)) continue;
@@ -136,17 +164,23 @@ class SpillReplay {
     return routes;
   }
 
-  /** Reads blocks into the arena and gives where each one starts and ends. */
-  async #read(parts: SpillParts, blocks: readonly SpillBlock[]): Promise<[start: number, end: number][]> {
+  /** Reads blocks into the arena and gives where each one starts. Those that are neighbours in the file are read in one go. */
+  async #read(parts: SpillParts, blocks: readonly SpillBlock[]): Promise<ReadonlyMap<SpillBlock, number>> {
     const sizeBytes = blocks.reduce((sum, block) => sum + block.sizeBytes, 0);
     let at = this.#arena.reserve(sizeBytes);
     const { bytes } = this.#arena;
-    const placed = blocks.map((block) => {
+    const starts = new Map<SpillBlock, number>();
+    const runs: { readonly start: number; readonly blocks: SpillBlock[] }[] = [];
+    let runEnd = -1;
+    for (const block of blocks.toSorted((left, right) => left.position - right.position)) {
+      if (block.position === runEnd) runs.at(-1)!.blocks.push(block);
+      else runs.push({ start: at, blocks: [block] });
+      runEnd = block.position + block.sizeBytes;
+      starts.set(block, at);
       at += block.sizeBytes;
-      return { block, start: at - block.sizeBytes, end: at };
-    });
-    await inParallel(placed, READS_AT_ONCE, ({ block, start }) => parts.file.read(block, bytes, start));
-    return placed.map(({ start, end }) => [start, end]);
+    }
+    await inParallel(runs, READS_AT_ONCE, (run) => parts.file.read(run.blocks, bytes, run.start));
+    return starts;
   }
 
   #counts({ relation, sequence, xid }: SpillRecord): boolean {

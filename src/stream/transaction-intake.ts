@@ -31,14 +31,14 @@ export class TransactionIntake {
     noteSize(progress.transactionChanges, progress.changeCount - before);
   }
 
-  /** What counts of a spilled transaction, part by part, until all stops. */
+  /** What counts of a spilled transaction, piece by piece, until all stops. */
   async putSpilled(batch: Batch, transaction: CommittedTransaction, spilled: SpilledTransaction): Promise<void> {
     const progress = this.#progress;
     const before = progress.changeCount;
     const accepts = (relation: StreamRelation) => transaction.relations.has(relation);
     const arena = new Arena(4096, 2 * this.#partBytes);
-    for await (const store of replaySpilled(spilled, arena, accepts)) {
-      this.#add(batch, { ...transaction, store });
+    for await (const stores of replaySpilled(spilled, arena, accepts)) {
+      for (const store of stores) this.#add(batch, { ...transaction, store });
       await batch.encodePending(arena);
       if (this.#stopping()) return;
     }

@@ -1,5 +1,5 @@
 // Whether files are as they were written: size and checksum against the manifest's.
-import { crc32 } from "node:zlib";
+import { checksumText, crc32 } from "../base/crc32.ts";
 import { PgFloError } from "../base/errors.ts";
 import type { ManifestFile } from "../metadata/files.ts";
 import { inParallel } from "../storage/lanes.ts";
@@ -35,6 +35,6 @@ async function damage(storage: Storage, file: ManifestFile): Promise<string | nu
     throw error;
   }
   if (sizeBytes !== file.sizeBytes) return `it has ${sizeBytes} bytes instead of ${file.sizeBytes}`;
-  const checksum = `crc32:${sum.toString(16).padStart(8, "0")}`;
+  const checksum = checksumText(sum);
   return checksum === file.checksum ? null : `its checksum is ${checksum} instead of ${file.checksum}`;
 }

@@ -159,7 +159,9 @@ export async function committedRows(transaction: CommittedTransaction): Promise<
   await spilled.add(store);
   const rows: NetRow[] = [];
   const accepts = (relation: StreamRelation) => relations.has(relation);
-  for await (const part of replaySpilled(spilled, new Arena(64), accepts)) rows.push(...netRows(part));
+  for await (const stores of replaySpilled(spilled, new Arena(64), accepts)) {
+    for (const store of stores) rows.push(...netRows(store));
+  }
   await spilled.release();
   return rows;
 }
