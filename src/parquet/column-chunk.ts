@@ -137,6 +137,10 @@ export class ColumnChunk {
     for (const page of this.#dictionaryPages) {
       const body = builder.plainPageBody(page.levels, page.indices);
       this.#pages.push({ figures: page.figures, finished: this.#finish(page.figures, "plain", body) });
+      page.finished.then(
+        (dropped) => this.#compressor.release(dropped.body),
+        () => {}, // what the plain page meets, too
+      );
     }
     this.#dictionaryPages = [];
     this.#dictionary = null;

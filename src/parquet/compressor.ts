@@ -3,14 +3,13 @@
 import { constants, createZstdCompress, type ZstdCompress } from "node:zlib";
 import type { Compression } from "../base/compression.ts";
 import { CODEC_SNAPPY, CODEC_ZSTD } from "./codec.ts";
+import { OutputBuffers } from "./output-buffers.ts";
 import { PageBuffers } from "./page-buffers.ts";
 
 /** Lanes work side by side; more than the cores that are left over gain nothing. */
 const LANE_COUNT = 2;
 /** Uncompressed bytes that may wait for the lanes before callers are held back. */
 const MAX_PENDING_BYTES = 12 * 1024 * 1024;
-/** zlib's output buffer of a lane; results share one until it is used up. */
-const OUTPUT_PIECE_BYTES = 2048 * 1024;
 /**
  * Level 1 with tables that fit into the processor's first cache: on pages of a megabyte it takes a tenth less time than
  * level 1 as it comes, and the result is a little smaller.
@@ -44,6 +43,7 @@ export class Compressor {
   readonly codec: number;
   /** Of all columns of all files that compress here. */
   readonly buffers = new PageBuffers();
+  readonly #outputs = new OutputBuffers();
   readonly #lanes: readonly Lane[];
   readonly #queue: Job[] = [];
   #pendingBytes = 0;
@@ -51,7 +51,7 @@ export class Compressor {
 
   constructor(compression: Compression) {
     this.codec = compression === "snappy" ? CODEC_SNAPPY : CODEC_ZSTD;
-    this.#lanes = Array.from({ length: LANE_COUNT }, () => laneOf(compression));
+    this.#lanes = Array.from({ length: LANE_COUNT }, () => laneOf(compression, this.#outputs));
   }
 
   /** Undefined while more pages are welcome; else a promise of room again. Callers hold back on it. */
@@ -67,6 +67,11 @@ export class Compressor {
       this.#queue.push({ input, resolve, reject });
       this.#dispatch();
     });
+  }
+
+  /** The frame's bytes are written: their place is used again. A frame that is dropped without it is garbage. */
+  release(frame: Frame): void {
+    for (const piece of frame.pieces) this.#outputs.release(piece);
   }
 
   #dispatch(): void {
@@ -89,14 +94,14 @@ export class Compressor {
   }
 }
 
-function laneOf(compression: Compression): Lane {
+function laneOf(compression: Compression, outputs: OutputBuffers): Lane {
   switch (compression) {
     case "zstd":
-      return new ZstdLane(ZSTD_LEVEL_1);
+      return new ZstdLane(ZSTD_LEVEL_1, outputs);
     case "zstd-2":
-      return new ZstdLane({ [constants.ZSTD_c_compressionLevel]: 2 });
+      return new ZstdLane({ [constants.ZSTD_c_compressionLevel]: 2 }, outputs);
     case "zstd-3":
-      return new ZstdLane({ [constants.ZSTD_c_compressionLevel]: 3 });
+      return new ZstdLane({ [constants.ZSTD_c_compressionLevel]: 3 }, outputs);
     case "snappy":
       return new SnappyLane();
   }
@@ -127,13 +132,15 @@ async function compressSnappy(input: Uint8Array): Promise<Frame> {
 class ZstdLane implements Lane {
   busy = false;
   readonly #params: Readonly<Record<number, number>>;
+  readonly #outputs: OutputBuffers;
   #stream: ZstdCompress | null = null;
   #pieces: Buffer[] = [];
   #sizeBytes = 0;
   #fail: (error: Error) => void = () => {};
 
-  constructor(params: Readonly<Record<number, number>>) {
+  constructor(params: Readonly<Record<number, number>>, outputs: OutputBuffers) {
     this.#params = params;
+    this.#outputs = outputs;
   }
 
   run(job: Job, done: () => void): void {
@@ -151,9 +158,9 @@ class ZstdLane implements Lane {
     };
     this.#fail = (error) => settle(() => job.reject(error));
     const stream = this.#open();
+    this.#outputs.makeRoom(stream, job.input.length);
     stream.write(job.input, () => {
       if (this.#stream !== stream) return; // failed: its error event says so
-      // Slices of the lane's output buffer, whose other slices live as long: they are pages of the same row group.
       const frame = { pieces: this.#pieces, sizeBytes: this.#sizeBytes };
       settle(() => job.resolve(frame));
     });
@@ -162,13 +169,14 @@ class ZstdLane implements Lane {
   #open(): ZstdCompress {
     if (this.#stream) return this.#stream;
     const stream = createZstdCompress({
-      chunkSize: OUTPUT_PIECE_BYTES,
+      chunkSize: this.#outputs.chunkSize,
       // Every write is a frame: a flush behind it would wake a thread of the pool once more for each page.
       flush: constants.ZSTD_e_end,
       params: this.#params,
     });
     stream.on("data", (piece: Buffer) => {
       if (this.#stream !== stream) return;
+      this.#outputs.hold(piece);
       this.#pieces.push(piece);
       this.#sizeBytes += piece.length;
     });

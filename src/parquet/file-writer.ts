@@ -3,7 +3,7 @@
 // A closed row group is compressed and written while the next one fills; memory is bounded by two row groups of
 // compressed pages, one page per column, and the compressor's queue.
 import { ColumnChunk, type FinishedPage, type SealedChunk } from "./column-chunk.ts";
-import type { Compressor } from "./compressor.ts";
+import type { Compressor, Frame } from "./compressor.ts";
 import { makePageIndex, type WrittenChunk, type WrittenRowGroup, writeFooter } from "./footer.ts";
 import type { LeafBuffer } from "./leaf-buffer.ts";
 import { leavesOf, type ParquetColumn } from "./schema.ts";
@@ -48,6 +48,8 @@ export class ParquetFileWriter {
   #writing: Promise<void>;
   #pieces: Uint8Array[] = [];
   #piecesBytes = 0;
+  /** Frames that are in `#pieces`, or written. */
+  #frames: Frame[] = [];
 
   constructor(sink: ByteSink, columns: readonly ParquetColumn[], options: FileWriterOptions) {
     this.#sink = sink;
@@ -162,6 +164,7 @@ export class ParquetFileWriter {
   async #emitPage(page: FinishedPage): Promise<void> {
     await this.#emit(page.header);
     for (const piece of page.body.pieces) await this.#emit(piece);
+    this.#frames.push(page.body);
   }
 
   async #emit(bytes: Uint8Array): Promise<void> {
@@ -176,20 +179,24 @@ export class ParquetFileWriter {
   }
 
   async #flush(): Promise<void> {
+    const { buffers } = this.#compressor;
     const pieces = this.#pieces;
-    if (pieces.length === 0) return;
+    const frames = this.#frames;
     const size = this.#piecesBytes;
     this.#pieces = [];
+    this.#frames = [];
     this.#piecesBytes = 0;
-    if (pieces.length === 1) return this.#sink.write(pieces[0]!);
-    const { buffers } = this.#compressor;
-    const gathered = buffers.take(PIECE_BYTES);
-    let at = 0;
-    for (const piece of pieces) {
-      gathered.set(piece, at);
-      at += piece.length;
+    if (pieces.length === 1) await this.#sink.write(pieces[0]!);
+    else if (pieces.length > 1) {
+      const gathered = buffers.take(PIECE_BYTES);
+      let at = 0;
+      for (const piece of pieces) {
+        gathered.set(piece, at);
+        at += piece.length;
+      }
+      await this.#sink.write(gathered.subarray(0, size));
+      buffers.give(gathered);
     }
-    await this.#sink.write(gathered.subarray(0, size));
-    buffers.give(gathered);
+    for (const frame of frames) this.#compressor.release(frame);
   }
 }

@@ -56,7 +56,7 @@ export class LeafBuffer {
   reserve(size: number): void {
     if (this.end + size <= this.bytes.length) return;
     const outgrown = this.bytes;
-    const grown = this.#buffers.take(Math.max(outgrown.length * 2, this.end + size));
+    const grown = this.#buffers.take(grownLength(outgrown.length, this.end + size));
     grown.set(outgrown.subarray(0, this.end));
     this.#use(grown);
     this.#buffers.give(outgrown);
@@ -106,4 +106,11 @@ export class LeafBuffer {
     this.bytes = bytes;
     this.view = new DataView(bytes.buffer);
   }
+}
+
+/** Few different lengths, so that buffers fit others' needs, too; a huge value gets what it needs. */
+function grownLength(length: number, needed: number): number {
+  let grown = length * 2;
+  while (grown < needed && grown < MAX_BUFFER_BYTES) grown *= 2;
+  return Math.max(grown, needed);
 }

@@ -4,7 +4,7 @@
 import { viewedBytes } from "../base/viewed-bytes.ts";
 
 /** As much as may wait for the compressor, with some room. */
-const MAX_KEPT_BYTES = 24 * 1024 * 1024;
+const MAX_KEPT_BYTES = 48 * 1024 * 1024;
 /** A buffer that one huge value made longer than this is not used again. */
 export const MAX_BUFFER_BYTES = 4 * 1024 * 1024;
 
