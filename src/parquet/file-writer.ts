@@ -16,7 +16,7 @@ const LARGE_BYTES = 256 * 1024;
 
 const MAGIC = new TextEncoder().encode("PAR1");
 
-/** Takes the file's bytes in order; the promise is the back-pressure. */
+/** Takes the file's bytes in order; the promise is the back-pressure, and the bytes are the writer's again after it. */
 export interface ByteSink {
   write(bytes: Uint8Array): Promise<void>;
 }

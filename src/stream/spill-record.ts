@@ -12,9 +12,8 @@ export interface SpillRecord {
   route: number;
   relation: number;
   operation: number;
-  /** In the arena that the record is written from or was read into; an end that equals its start: no tuple. */
+  /** In the arena that the record is written from or was read into: the old tuple, and behind it the new one; either may be missing. */
   oldStart: number;
-  oldEnd: number;
   newStart: number;
   newEnd: number;
 }
@@ -22,34 +21,22 @@ export interface SpillRecord {
 export function emptyRecord(): SpillRecord {
   return {
     ...{ sequence: 0, xid: 0, route: 0, relation: 0, operation: 0 },
-    ...{ oldStart: 0, oldEnd: 0, newStart: 0, newEnd: 0 },
+    ...{ oldStart: 0, newStart: 0, newEnd: 0 },
   };
-}
-
-export function recordSize({ oldStart, oldEnd, newStart, newEnd }: SpillRecord): number {
-  return HEADER_BYTES + (oldEnd - oldStart) + (newEnd - newStart);
 }
 
 /** Writes a record whose tuples lie in `source`. */
 export function writeRecord(target: Arena, at: number, record: SpillRecord, source: Uint8Array): void {
   const { view } = target;
-  const { oldStart, oldEnd, newStart, newEnd } = record;
-  view.setUint32(at, recordSize(record), true);
+  const { oldStart, newStart, newEnd } = record;
+  view.setUint32(at, HEADER_BYTES + newEnd - oldStart, true);
   view.setUint32(at + 4, record.sequence, true);
   view.setInt32(at + 8, record.xid, true);
   view.setInt32(at + 12, record.route, true);
   view.setUint32(at + 16, record.relation, true);
-  view.setUint32(at + 20, oldEnd - oldStart, true);
+  view.setUint32(at + 20, newStart - oldStart, true);
   view.setUint8(at + 24, record.operation);
-  const body = at + HEADER_BYTES;
-  if (oldEnd === newStart || newEnd === newStart) {
-    // They lie one after the other, or there is one of them.
-    const end = newEnd > newStart ? newEnd : oldEnd;
-    target.write(body, source, oldEnd > oldStart ? oldStart : newStart, end);
-    return;
-  }
-  target.write(body, source, oldStart, oldEnd);
-  target.write(body + oldEnd - oldStart, source, newStart, newEnd);
+  target.write(at + HEADER_BYTES, source, oldStart, newEnd);
 }
 
 /** Reads the record at `at` and gives where the next one is. */
@@ -61,8 +48,7 @@ export function readRecord(view: DataView, at: number, record: SpillRecord): num
   record.relation = view.getUint32(at + 16, true);
   record.operation = view.getUint8(at + 24);
   record.oldStart = at + HEADER_BYTES;
-  record.oldEnd = record.oldStart + view.getUint32(at + 20, true);
-  record.newStart = record.oldEnd;
+  record.newStart = record.oldStart + view.getUint32(at + 20, true);
   record.newEnd = end;
   return end;
 }

@@ -125,7 +125,7 @@ class SpillReplay {
           if (!this.#counts(record)) continue;
           const relation = this.#transaction.relations[record.relation]!;
           const newTuple = record.newEnd > record.newStart ? record.newStart : -1;
-          const oldTuple = record.oldEnd > record.oldStart ? record.oldStart : -1;
+          const oldTuple = record.newStart > record.oldStart ? record.oldStart : -1;
           this.#store.place(record.operation, relation, newTuple, oldTuple, record.sequence);
         }
       }

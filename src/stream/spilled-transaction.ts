@@ -11,9 +11,10 @@ import type { Arena } from "./arena.ts";
 import { hashIdentity, type KeyHash } from "./key-hash.ts";
 import { MovedKeys } from "./moved-keys.ts";
 import { RecordGroups, SpillParts } from "./spill-parts.ts";
-import { emptyRecord, recordSize, writeRecord } from "./spill-record.ts";
+import { emptyRecord, HEADER_BYTES, writeRecord } from "./spill-record.ts";
 import type { StreamRelation } from "./stream-table.ts";
 import {
+  grown,
   OPERATION_ARRIVE,
   OPERATION_INSERT,
   OPERATION_LEAVE,
@@ -62,10 +63,13 @@ export class SpilledTransaction {
   readonly #groups = new RecordGroups();
   readonly #left: KeyHash = { a: 0, b: 0, c: 0 };
   readonly #right: KeyHash = { a: 0, b: 0, c: 0 };
-  // Records of the changes that are being written.
+  // Records that are being written: what SpillRecord tells of each, and its change.
   #changes = new Int32Array(1024);
   #operations = new Uint8Array(1024);
   #routes = new Int32Array(1024);
+  #oldStarts = new Int32Array(1024);
+  #newStarts = new Int32Array(1024);
+  #newEnds = new Int32Array(1024);
   readonly #record = emptyRecord();
   #holders = 1;
 
@@ -126,11 +130,7 @@ export class SpilledTransaction {
       store.arena.truncateTo(arenaEnd);
     }
     groups.layOut();
-    const record = this.#record;
-    for (let index = 0; index < groups.count; index++) {
-      this.#fillRecord(store, index, arenaEnd);
-      writeRecord(groups.buffer, groups.position(index, recordSize(record)), record, store.arena.bytes);
-    }
+    for (let index = 0; index < groups.count; index++) this.#write(store, index);
     return change;
   }
 
@@ -184,31 +184,33 @@ export class SpilledTransaction {
   ): void {
     const index = this.#groups.count;
     if (index === this.#changes.length) this.#grow();
+    const newTuple = operation === OPERATION_LEAVE ? -1 : store.newTuples[change]!;
+    const oldTuple = operation === OPERATION_INSERT ? -1 : store.oldTuples[change]!;
+    const end = operation === OPERATION_LEAVE ? store.newTuples[change]! : nextStart(store, change, arenaEnd);
+    const newStart = newTuple < 0 ? end : newTuple;
+    const oldStart = oldTuple < 0 ? newStart : oldTuple;
     this.#changes[index] = change;
     this.#operations[index] = operation;
     this.#routes[index] = route;
-    this.#fillRecord(store, index, arenaEnd);
-    this.#groups.add(part, recordSize(this.#record));
+    this.#oldStarts[index] = oldStart;
+    this.#newStarts[index] = newStart;
+    this.#newEnds[index] = end;
+    this.#groups.add(part, HEADER_BYTES + end - oldStart);
   }
 
-  #fillRecord(store: TransactionStore, index: number, arenaEnd: number): void {
+  #write(store: TransactionStore, index: number): void {
     const record = this.#record;
     const change = this.#changes[index]!;
-    const operation = this.#operations[index]!;
-    const newTuple = store.newTuples[change]!;
-    const oldTuple = store.oldTuples[change]!;
-    const end = nextStart(store, change, arenaEnd);
     record.sequence = store.sequenceOf(change);
     record.xid = store.xids === null ? 0 : store.xids[change]!;
     record.route = this.#routes[index]!;
     record.relation = this.#indexes[store.relationIndexes[change]!]!;
-    record.operation = operation;
-    record.oldStart = Math.max(0, oldTuple);
-    record.oldEnd = oldTuple < 0 ? record.oldStart : newTuple < 0 ? end : newTuple;
-    record.newStart = newTuple < 0 ? end : newTuple;
-    record.newEnd = end;
-    if (operation === OPERATION_INSERT) record.oldEnd = record.oldStart;
-    if (operation === OPERATION_LEAVE) record.newEnd = record.newStart;
+    record.operation = this.#operations[index]!;
+    record.oldStart = this.#oldStarts[index]!;
+    record.newStart = this.#newStarts[index]!;
+    record.newEnd = this.#newEnds[index]!;
+    const position = this.#groups.position(index, HEADER_BYTES + record.newEnd - record.oldStart);
+    writeRecord(this.#groups.buffer, position, record, store.arena.bytes);
   }
 
   #indexOfRelation(relation: StreamRelation): number {
@@ -222,16 +224,14 @@ export class SpilledTransaction {
 
   #grow(): void {
     const size = this.#changes.length * 2;
-    const grow = (array: Int32Array) => {
-      const result = new Int32Array(size);
-      result.set(array);
-      return result;
-    };
     const operations = new Uint8Array(size);
     operations.set(this.#operations);
     this.#operations = operations;
-    this.#changes = grow(this.#changes);
-    this.#routes = grow(this.#routes);
+    this.#changes = grown(this.#changes, size);
+    this.#routes = grown(this.#routes, size);
+    this.#oldStarts = grown(this.#oldStarts, size);
+    this.#newStarts = grown(this.#newStarts, size);
+    this.#newEnds = grown(this.#newEnds, size);
   }
 }
 
