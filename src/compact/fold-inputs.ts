@@ -99,7 +99,12 @@ export class LocalFile implements FileBytes, AsyncDisposable {
 
   static async open(path: string): Promise<LocalFile> {
     const handle = await open(path, "r");
-    return new LocalFile(handle, (await handle.stat()).size);
+    try {
+      return new LocalFile(handle, (await handle.stat()).size);
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
   }
 
   async read(offset: number, length: number): Promise<Uint8Array> {

@@ -9,7 +9,8 @@ import type { ReplicaIdentity } from "../postgres/catalog.ts";
 import type { DefinitionTraces } from "../postgres/definition-traces.ts";
 import { equalParts, sameParts } from "../postgres/type-parts.ts";
 import { type Queryable, row, rows, transaction } from "./queryable.ts";
-import { planRenames, renameTables, type TableName } from "./rename-tables.ts";
+import { planRenames, renameTables } from "./rename-tables.ts";
+import { nameKey, type TableName } from "./table-name.ts";
 import { legalFrom } from "./table-state.ts";
 import { beginAnew, readTables, type Table, type TableColumn } from "./tables.ts";
 
@@ -232,10 +233,6 @@ async function storeParts(db: Queryable, tables: readonly KnownAndWanted[]): Pro
       JSON.stringify(wanted.columns.map((column, k) => ({ ...column, missing: known.columns[k]!.missing }))),
     ]);
   }
-}
-
-function nameKey(table: { readonly schema: string; readonly name: string }): string {
-  return JSON.stringify([table.schema, table.name]);
 }
 
 function ids(tables: readonly KnownAndWanted[]): number[] {

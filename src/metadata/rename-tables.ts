@@ -3,12 +3,8 @@
 
 import { type Queryable, rows } from "./queryable.ts";
 import type { WantedTable } from "./register-tables.ts";
+import { nameKey } from "./table-name.ts";
 import type { Table } from "./tables.ts";
-
-export interface TableName {
-  readonly schema: string;
-  readonly name: string;
-}
 
 export interface Rename {
   readonly known: Table;
@@ -97,8 +93,4 @@ export async function renameTables(db: Queryable, group: string, renames: readon
     [group, records],
   );
   return replaced.flatMap(({ path }) => (path === null ? [] : [path]));
-}
-
-function nameKey({ schema, name }: TableName): string {
-  return JSON.stringify([schema, name]);
 }

@@ -8,6 +8,7 @@ import { readEvents } from "./events.ts";
 import type { ManifestFile } from "./files.ts";
 import { type Queryable, row, rows, transaction } from "./queryable.ts";
 import { readStreams, type Stream } from "./streams.ts";
+import { nameKey } from "./table-name.ts";
 import { readVersions } from "./table-versions.ts";
 import { readTables, type Table, type TableColumn } from "./tables.ts";
 import { readVerifications, type TableVerification } from "./verifications.ts";
@@ -100,7 +101,7 @@ export async function readManifest(db: Queryable, group: string, tableId?: numbe
         table,
         versions: versions.get(table.tableId) ?? new Map(),
         position: table.stream === null ? null : (positions.get(table.stream) ?? null),
-        files: files.get(nameKey(table.schema, table.name)) ?? [],
+        files: files.get(nameKey(table)) ?? [],
       }));
       return { group, storageUrl: made.storage_url, tables };
     },
@@ -142,7 +143,7 @@ async function readFiles(db: Queryable, group: string, only?: Table): Promise<Ma
   );
   const byTable = new Map<string, ManifestFile[]>();
   for (const file of found) {
-    const key = nameKey(file.schema_name, file.table_name);
+    const key = nameKey({ schema: file.schema_name, name: file.table_name });
     const files = byTable.get(key);
     if (files) files.push(toManifestFile(file));
     else byTable.set(key, [toManifestFile(file)]);
@@ -165,8 +166,4 @@ function toManifestFile(found: FileRow): ManifestFile {
     checksum: found.checksum,
     createdAt: found.created_at,
   };
-}
-
-function nameKey(schema: string, name: string): string {
-  return JSON.stringify([schema, name]);
 }

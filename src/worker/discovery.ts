@@ -9,6 +9,7 @@ import { copyAgain } from "../metadata/copy-again.ts";
 import { addEvent } from "../metadata/events.ts";
 import type { Queryable } from "../metadata/queryable.ts";
 import { type Registration, registerTables, type WantedTable } from "../metadata/register-tables.ts";
+import { nameKey } from "../metadata/table-name.ts";
 import { readTables, type Table, type TableColumn } from "../metadata/tables.ts";
 import { type Catalog, type PgType, readCatalog, readTypes } from "../postgres/catalog.ts";
 import type { Finding } from "../postgres/finding.ts";
@@ -195,10 +196,6 @@ export function assignStreams(
     count(stream);
     return { ...table, stream };
   });
-}
-
-function nameKey({ schema, name }: { readonly schema: string; readonly name: string }): string {
-  return JSON.stringify([schema, name]);
 }
 
 /** The streams that new tables go to. */

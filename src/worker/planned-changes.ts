@@ -3,6 +3,7 @@ import type { ClientBase } from "pg";
 import type { Queryable } from "../metadata/queryable.ts";
 import type { Registration, WantedTable } from "../metadata/register-tables.ts";
 import { looksLike, planSchemaChange, type SchemaChange, unknownLeaves } from "../metadata/schema-changes.ts";
+import { nameKey } from "../metadata/table-name.ts";
 import { readVersions } from "../metadata/table-versions.ts";
 import type { Table, TableColumn } from "../metadata/tables.ts";
 
@@ -86,8 +87,4 @@ export async function tablesToCopy(
   // Nothing follows the others: only a copy shows them as they are.
   const others = changed.filter(({ table }) => !isFollowed(table) && table.state !== "pending");
   return [...followed, ...others.map(({ table }) => ({ table, reason: "its definition changed" }))];
-}
-
-function nameKey({ schema, name }: { readonly schema: string; readonly name: string }): string {
-  return JSON.stringify([schema, name]);
 }
