@@ -4,9 +4,6 @@ import { zstdDecompressSync } from "node:zlib";
 import { seededRandom } from "../../test/support/replication-run.ts";
 import { Compressor, type Frame } from "./compressor.ts";
 
-const bytesOf = ({ pieces }: Frame) => Buffer.concat(pieces);
-const buffersOf = (frames: readonly Frame[]) => new Set(frames.flatMap(({ pieces }) => pieces.map((p) => p.buffer)));
-
 /** Half of it compresses. */
 function page(size: number, random: () => number): Uint8Array {
   const words = Int32Array.from({ length: Math.ceil(size / 8) * 2 }, (_, index) =>
@@ -22,28 +19,41 @@ test("a frame stays as it is until it is released, whatever is compressed and re
   for (let round = 0; round < 60; round++) {
     const inputs = Array.from({ length: 3 }, () => page(next() < 0.1 ? 5_000_000 : 1 + next() * 400_000, next));
     const frames = await Promise.all(inputs.map((input) => compressor.compress(input)));
-    for (const [index, frame] of frames.entries()) {
-      assert.equal(frame.sizeBytes, bytesOf(frame).length);
-      held.push({ input: inputs[index]!, frame });
-    }
+    for (const [index, frame] of frames.entries()) held.push({ input: inputs[index]!, frame });
     while (held.length > 0 && next() < 0.72) {
       const [{ input, frame }] = held.splice(Math.floor(next() * held.length), 1) as [(typeof held)[number]];
-      assert.ok(zstdDecompressSync(bytesOf(frame)).equals(input));
+      assert.ok(zstdDecompressSync(frame.bytes).equals(input));
       compressor.release(frame);
     }
   }
-  for (const { input, frame } of held) assert.ok(zstdDecompressSync(bytesOf(frame)).equals(input));
+  for (const { input, frame } of held) assert.ok(zstdDecompressSync(frame.bytes).equals(input));
 });
 
-test("the place of released frames is used again", async () => {
+test("what released frames lay in is used again, and a small frame takes no more than its bytes", async () => {
   const { next } = seededRandom();
   const compressor = new Compressor("zstd");
   const input = page(1_000_000, next);
-  const frames: Frame[] = [];
+  const buffers = new Set<ArrayBufferLike>();
   for (let count = 0; count < 100; count++) {
     const frame = await compressor.compress(input);
-    frames.push(frame);
+    buffers.add(frame.bytes.buffer);
     compressor.release(frame);
   }
-  assert.ok(buffersOf(frames).size <= 4, `${buffersOf(frames).size} buffers`); // two a lane
+  assert.equal(buffers.size, 1);
+  const small = await compressor.compress(new Uint8Array(4_000_000));
+  assert.equal(small.bytes.buffer.byteLength, small.bytes.length);
+  compressor.release(small);
+});
+
+test("zlib writes into one buffer all the time", async () => {
+  const { next } = seededRandom();
+  const compressor = new Compressor("zstd");
+  const input = page(3_000_000, next);
+  const before = process.memoryUsage().arrayBuffers;
+  let most = 0;
+  for (let count = 0; count < 200; count++) {
+    compressor.release(await compressor.compress(input));
+    most = Math.max(most, process.memoryUsage().arrayBuffers - before);
+  }
+  assert.ok(most < 20_000_000, `${most} bytes`);
 });

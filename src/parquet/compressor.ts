@@ -3,13 +3,16 @@
 import { constants, createZstdCompress, type ZstdCompress } from "node:zlib";
 import type { Compression } from "../base/compression.ts";
 import { CODEC_SNAPPY, CODEC_ZSTD } from "./codec.ts";
-import { OutputBuffers } from "./output-buffers.ts";
-import { PageBuffers } from "./page-buffers.ts";
+import { MAX_BUFFER_BYTES, PageBuffers } from "./page-buffers.ts";
 
 /** Lanes work side by side; more than the cores that are left over gain nothing. */
 const LANE_COUNT = 2;
 /** Uncompressed bytes that may wait for the lanes before callers are held back. */
 const MAX_PENDING_BYTES = 12 * 1024 * 1024;
+/** zlib's output buffer of a lane: where zstd has room for whatever it makes of a page it writes there at once. */
+const OUTPUT_BYTES = MAX_BUFFER_BYTES + 32 * 1024;
+/** Frames lie in buffers of so many bytes or a multiple, which are used again; smaller ones in what they need. */
+const FRAME_STEP_BYTES = 64 * 1024;
 /**
  * Level 1 with tables that fit into the processor's first cache: on pages of a megabyte it takes a tenth less time than
  * level 1 as it comes, and the result is a little smaller.
@@ -20,10 +23,11 @@ const ZSTD_LEVEL_1 = {
   [constants.ZSTD_c_hashLog]: 12,
 };
 
-/** One compressed page, in the pieces that the codec made of it. */
+/** One compressed page. */
 export interface Frame {
-  readonly pieces: readonly Uint8Array[];
-  readonly sizeBytes: number;
+  readonly bytes: Uint8Array;
+  /** What its bytes lie in, to be used again when they are written; null where that does not pay. */
+  readonly buffer: Uint8Array<ArrayBuffer> | null;
 }
 
 interface Job {
@@ -43,7 +47,6 @@ export class Compressor {
   readonly codec: number;
   /** Of all columns of all files that compress here. */
   readonly buffers = new PageBuffers();
-  readonly #outputs = new OutputBuffers();
   readonly #lanes: readonly Lane[];
   readonly #queue: Job[] = [];
   #pendingBytes = 0;
@@ -51,7 +54,7 @@ export class Compressor {
 
   constructor(compression: Compression) {
     this.codec = compression === "snappy" ? CODEC_SNAPPY : CODEC_ZSTD;
-    this.#lanes = Array.from({ length: LANE_COUNT }, () => laneOf(compression, this.#outputs));
+    this.#lanes = Array.from({ length: LANE_COUNT }, () => laneOf(compression, this.buffers));
   }
 
   /** Undefined while more pages are welcome; else a promise of room again. Callers hold back on it. */
@@ -69,9 +72,9 @@ export class Compressor {
     });
   }
 
-  /** The frame's bytes are written: their place is used again. A frame that is dropped without it is garbage. */
-  release(frame: Frame): void {
-    for (const piece of frame.pieces) this.#outputs.release(piece);
+  /** The frame's bytes are written, or not wanted: what they lie in is used again. One that is forgotten is garbage. */
+  release({ buffer }: Frame): void {
+    if (buffer) this.buffers.give(buffer);
   }
 
   #dispatch(): void {
@@ -94,14 +97,14 @@ export class Compressor {
   }
 }
 
-function laneOf(compression: Compression, outputs: OutputBuffers): Lane {
+function laneOf(compression: Compression, buffers: PageBuffers): Lane {
   switch (compression) {
     case "zstd":
-      return new ZstdLane(ZSTD_LEVEL_1, outputs);
+      return new ZstdLane(ZSTD_LEVEL_1, buffers);
     case "zstd-2":
-      return new ZstdLane({ [constants.ZSTD_c_compressionLevel]: 2 }, outputs);
+      return new ZstdLane({ [constants.ZSTD_c_compressionLevel]: 2 }, buffers);
     case "zstd-3":
-      return new ZstdLane({ [constants.ZSTD_c_compressionLevel]: 3 }, outputs);
+      return new ZstdLane({ [constants.ZSTD_c_compressionLevel]: 3 }, buffers);
     case "snappy":
       return new SnappyLane();
   }
@@ -125,22 +128,26 @@ async function compressSnappy(input: Uint8Array): Promise<Frame> {
   const { compress } = await import("snappy");
   // Without the copy each result keeps a buffer of the largest possible size until it is collected.
   const bytes = await compress(input, { copyOutputData: true });
-  return { pieces: [bytes], sizeBytes: bytes.length };
+  return { bytes, buffer: null };
 }
 
-/** One long-lived context, because making one for every page costs as much as compressing it. Each write is a frame. */
+/**
+ * One long-lived context, because making one for every page costs as much as compressing it. Each write is a frame, and
+ * is taken out of zlib's output buffer at once. By itself zlib makes a new one whenever that is full: memory outside of
+ * V8's heap, which sets off its collector (a tenth of all time with rows of some kilobytes).
+ */
 class ZstdLane implements Lane {
   busy = false;
   readonly #params: Readonly<Record<number, number>>;
-  readonly #outputs: OutputBuffers;
+  readonly #buffers: PageBuffers;
   #stream: ZstdCompress | null = null;
   #pieces: Buffer[] = [];
   #sizeBytes = 0;
   #fail: (error: Error) => void = () => {};
 
-  constructor(params: Readonly<Record<number, number>>, outputs: OutputBuffers) {
+  constructor(params: Readonly<Record<number, number>>, buffers: PageBuffers) {
     this.#params = params;
-    this.#outputs = outputs;
+    this.#buffers = buffers;
   }
 
   run(job: Job, done: () => void): void {
@@ -158,25 +165,39 @@ class ZstdLane implements Lane {
     };
     this.#fail = (error) => settle(() => job.reject(error));
     const stream = this.#open();
-    this.#outputs.makeRoom(stream, job.input.length);
+    // Node.js's own field (lib/zlib.js, processChunk): where the next output goes in the buffer, which is free again.
+    (stream as unknown as { _outOffset: number })._outOffset = 0;
     stream.write(job.input, () => {
       if (this.#stream !== stream) return; // failed: its error event says so
-      const frame = { pieces: this.#pieces, sizeBytes: this.#sizeBytes };
+      const frame = this.#takeOut();
       settle(() => job.resolve(frame));
     });
+  }
+
+  #takeOut(): Frame {
+    const size = this.#sizeBytes;
+    const reused = size >= FRAME_STEP_BYTES;
+    const buffer = reused
+      ? this.#buffers.take(Math.ceil(size / FRAME_STEP_BYTES) * FRAME_STEP_BYTES)
+      : new Uint8Array(size);
+    let at = 0;
+    for (const piece of this.#pieces) {
+      buffer.set(piece, at);
+      at += piece.length;
+    }
+    return { bytes: buffer.subarray(0, size), buffer: reused ? buffer : null };
   }
 
   #open(): ZstdCompress {
     if (this.#stream) return this.#stream;
     const stream = createZstdCompress({
-      chunkSize: this.#outputs.chunkSize,
+      chunkSize: OUTPUT_BYTES,
       // Every write is a frame: a flush behind it would wake a thread of the pool once more for each page.
       flush: constants.ZSTD_e_end,
       params: this.#params,
     });
     stream.on("data", (piece: Buffer) => {
       if (this.#stream !== stream) return;
-      this.#outputs.hold(piece);
       this.#pieces.push(piece);
       this.#sizeBytes += piece.length;
     });

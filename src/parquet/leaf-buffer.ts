@@ -110,7 +110,7 @@ export class LeafBuffer {
 
 /** Few different lengths, so that buffers fit others' needs, too; a huge value gets what it needs. */
 function grownLength(length: number, needed: number): number {
-  let grown = length * 2;
+  let grown = Math.max(length, FIRST_VALUE_BYTES) * 2;
   while (grown < needed && grown < MAX_BUFFER_BYTES) grown *= 2;
   return Math.max(grown, needed);
 }

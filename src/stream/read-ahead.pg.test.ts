@@ -1,6 +1,6 @@
 // While a large transaction is brought into its batch, another one that runs is read on.
 import assert from "node:assert/strict";
-import { readdir, rm } from "node:fs/promises";
+import { readdir, readlink, rm } from "node:fs/promises";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { makeTestFolder } from "../../test/support/folder.ts";
@@ -86,6 +86,26 @@ test("it is read and spilled, past savepoints that are rolled back", async () =>
   run.stop();
   await run.ended;
   assert.deepEqual(await readdir(folder.path), []);
+  await compare(database, log);
+});
+
+test("files of those that are rolled back are given back meanwhile", async () => {
+  await using waiting = await startWithLarge();
+  const { database, log, folder, run, other, release } = waiting;
+  const files = async () => {
+    const targets = (await readdir("/proc/self/fd")).map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => ""));
+    return (await Promise.all(targets)).filter((target) => target.startsWith(folder.path)).length;
+  };
+  for (const count of [2, 3, 4]) {
+    await other.query(insert(200_000));
+    await seen(run, () => run.progress.spilledTransactionCount === count);
+    await other.query("rollback; begin");
+    await quiet(run);
+    assert.equal(await files(), 1, "the large one's");
+  }
+  const target = await mark(database.client);
+  release();
+  await seen(run, () => log.position >= target);
   await compare(database, log);
 });
 

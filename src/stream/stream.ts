@@ -252,7 +252,7 @@ export class Stream {
   /** While a large transaction is brought in: as long as nothing waits behind it. */
   #readOn(read: MessageReader): Promise<void> | undefined {
     if (this.#deferred.waiting) return this.#work.then(() => (this.#stopping ? undefined : this.#endChunk(read)));
-    if (!this.#spillDue()) return undefined;
+    if (!this.#spillDue() && !this.#reader.hasDiscarded) return undefined;
     const taken = this.#work;
     const spilled = this.#spillAhead(taken);
     this.#workOn(spilled.finally(() => taken));
@@ -262,6 +262,7 @@ export class Stream {
   /** A disk that has no room for both may have it when the large one is durable: it is, before this fails. */
   async #spillAhead(taken: Promise<void>): Promise<void> {
     try {
+      await this.#reader.releaseDiscarded(); // they may be what fills the disk
       await this.#spillOpen();
     } catch (error) {
       await taken;
