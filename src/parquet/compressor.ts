@@ -22,11 +22,13 @@ const ZSTD_LEVEL_1 = {
   [constants.ZSTD_c_windowLog]: 17,
   [constants.ZSTD_c_hashLog]: 12,
 };
+const NO_BYTES = new Uint8Array(0);
 
-/** One compressed page. */
+/** One compressed page; a huge one is in several pieces. */
 export interface Frame {
-  readonly bytes: Uint8Array;
-  /** What its bytes lie in, to be used again when they are written; null where that does not pay. */
+  readonly pieces: readonly Uint8Array[];
+  readonly sizeBytes: number;
+  /** What the last piece lies in, to be used again when it is written; null where that does not pay. */
   readonly buffer: Uint8Array<ArrayBuffer> | null;
 }
 
@@ -128,7 +130,7 @@ async function compressSnappy(input: Uint8Array): Promise<Frame> {
   const { compress } = await import("snappy");
   // Without the copy each result keeps a buffer of the largest possible size until it is collected.
   const bytes = await compress(input, { copyOutputData: true });
-  return { bytes, buffer: null };
+  return { pieces: [bytes], sizeBytes: bytes.length, buffer: null };
 }
 
 /**
@@ -174,18 +176,16 @@ class ZstdLane implements Lane {
     });
   }
 
+  /** Pieces before the last one are whole buffers, which zlib has filled and left. */
   #takeOut(): Frame {
-    const size = this.#sizeBytes;
-    const reused = size >= FRAME_STEP_BYTES;
+    const last = this.#pieces.pop() ?? NO_BYTES;
+    const reused = last.length >= FRAME_STEP_BYTES;
     const buffer = reused
-      ? this.#buffers.take(Math.ceil(size / FRAME_STEP_BYTES) * FRAME_STEP_BYTES)
-      : new Uint8Array(size);
-    let at = 0;
-    for (const piece of this.#pieces) {
-      buffer.set(piece, at);
-      at += piece.length;
-    }
-    return { bytes: buffer.subarray(0, size), buffer: reused ? buffer : null };
+      ? this.#buffers.take(Math.ceil(last.length / FRAME_STEP_BYTES) * FRAME_STEP_BYTES)
+      : new Uint8Array(last.length);
+    buffer.set(last);
+    const pieces = [...this.#pieces, buffer.subarray(0, last.length)];
+    return { pieces, sizeBytes: this.#sizeBytes, buffer: reused ? buffer : null };
   }
 
   #open(): ZstdCompress {

@@ -143,7 +143,7 @@ export class ParquetFileWriter {
     let firstRow = 0;
     for (const { figures, finished } of sealed.pages) {
       const page = await finished;
-      locations.push({ offset: this.#offset, size: page.header.length + page.body.bytes.length, firstRow });
+      locations.push({ offset: this.#offset, size: page.header.length + page.body.sizeBytes, firstRow });
       firstRow += figures.rowCount;
       uncompressedSize += page.header.length + page.uncompressedSize;
       await this.#emitPage(page);
@@ -163,7 +163,7 @@ export class ParquetFileWriter {
 
   async #emitPage(page: FinishedPage): Promise<void> {
     await this.#emit(page.header);
-    await this.#emit(page.body.bytes);
+    for (const piece of page.body.pieces) await this.#emit(piece);
     this.#frames.push(page.body);
   }
 

@@ -111,8 +111,10 @@ function pageHeader(pageType: number, uncompressedSize: number, compressed: Fram
   const thrift = new ThriftWriter();
   thrift.i32(1, pageType);
   thrift.i32(2, uncompressedSize);
-  thrift.i32(3, compressed.bytes.length);
-  thrift.i32(4, crc32(compressed.bytes) | 0);
+  thrift.i32(3, compressed.sizeBytes);
+  let checksum = 0;
+  for (const piece of compressed.pieces) checksum = crc32(piece, checksum);
+  thrift.i32(4, checksum | 0);
   return thrift;
 }
 
