@@ -1,3 +1,4 @@
+// How a table is called, and how to keep tables by it.
 export interface TableName {
   readonly schema: string;
   readonly name: string;
