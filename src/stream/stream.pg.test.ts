@@ -6,11 +6,11 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "pg";
 import { sampledVersions } from "../../test/support/long-form.ts";
-import { type PostgresVersion, startPostgres, type TestDatabase } from "../../test/support/postgres.ts";
+import { type PostgresVersion, startPostgres } from "../../test/support/postgres.ts";
+import { mark, sourceRows } from "../../test/support/stream-compare.ts";
 import { sortedRows, type TableState } from "../../test/support/stream-log.ts";
 import { applyBatch, INSERT_PUBLICATION, PUBLICATION, StreamLog } from "../../test/support/stream-run.ts";
 import { PgFloError } from "../base/errors.ts";
-import { type Lsn, parseLsn } from "../base/lsn.ts";
 import { openReplication } from "../postgres/replication.ts";
 import type { Storage } from "../storage/storage.ts";
 import type { StreamTable } from "./stream-table.ts";
@@ -38,11 +38,6 @@ function dice(seed: number): (sides: number) => number {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
     return Math.floor((state / 2 ** 32) * sides);
   };
-}
-
-async function mark(client: Client): Promise<Lsn> {
-  const { rows } = await client.query<{ lsn: string }>("select pg_logical_emit_message(true, 'test', '') as lsn");
-  return parseLsn(rows[0]!.lsn);
 }
 
 /** One statement that may fail for a key that is taken. */
@@ -115,12 +110,6 @@ async function transact(client: Client, roll: (sides: number) => number): Promis
   // No row: the other writer moved it while we waited for its lock.
   const failed = taken.rowCount !== 1 || given.rowCount !== 1 || roll(10) === 0;
   await client.query(failed ? "rollback" : "commit");
-}
-
-async function sourceRows({ client }: TestDatabase, table: StreamTable): Promise<string[]> {
-  const columns = table.columns.map(({ source }) => `"${source.name}"::text`).join(", ");
-  const { rows } = await client.query<{ row: (string | null)[] }>(`select array[${columns}] as row from ${table.name}`);
-  return rows.map(({ row }) => JSON.stringify(row)).sort();
 }
 
 /** Applies every batch and checks what must hold for each; gives the tables' rows at the end. */

@@ -13,6 +13,13 @@ export async function mark(client: Client): Promise<Lsn> {
   return parseLsn(rows[0]!.lsn);
 }
 
+/** The source's rows as texts, as `sortedRows` gives the mirror's. */
+export async function sourceRows({ client }: TestDatabase, table: StreamTable): Promise<string[]> {
+  const columns = table.columns.map(({ source }) => `"${source.name}"::text`).join(", ");
+  const { rows } = await client.query<{ row: (string | null)[] }>(`select array[${columns}] as row from ${table.name}`);
+  return rows.map(({ row }) => JSON.stringify(row)).sort();
+}
+
 /** The rows of all files are the source's, as texts. */
 export async function compare(database: TestDatabase, log: StreamLog): Promise<void> {
   const states = new Map<StreamTable, TableState>();
@@ -22,11 +29,6 @@ export async function compare(database: TestDatabase, log: StreamLog): Promise<v
     }
   }
   for (const table of log.tables.values()) {
-    const columns = table.columns.map(({ source }) => `"${source.name}"::text`).join(", ");
-    const { rows } = await database.client.query<{ row: string[] }>(
-      `select array[${columns}] as row from ${table.name}`,
-    );
-    const source = rows.map(({ row }) => JSON.stringify(row)).sort();
-    assert.deepEqual(sortedRows(states.get(table) ?? new Map()), source, table.name);
+    assert.deepEqual(sortedRows(states.get(table) ?? new Map()), await sourceRows(database, table), table.name);
   }
 }
