@@ -58,7 +58,7 @@ export class BloomHashes {
   }
 
   #add(bytes: Uint8Array, from: number, end: number): void {
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const view = new DataView(bytes.buffer, bytes.byteOffset); // with the room of viewedBytes
     for (let at = from; at < end; ) {
       const start = this.#width === 0 ? at + 4 : at;
       const length = this.#width === 0 ? view.getUint32(at, true) : this.#width;

@@ -1,5 +1,6 @@
 // Minimum and maximum of a page's PLAIN values, and how they merge into those of a column chunk.
 // Source: parquet.thrift, ColumnOrder TYPE_ORDER, and Statistics.
+import { viewedBytes } from "../base/viewed-bytes.ts";
 import type { ValueType } from "./schema.ts";
 import { MAX_BOUND_BYTES } from "./written-bounds.ts";
 
@@ -78,7 +79,7 @@ function int32Bounds(view: DataView, start: number, count: number): Bounds {
     if (value < min) min = value;
     else if (value > max) max = value;
   }
-  const result = { min: new Uint8Array(4), max: new Uint8Array(4) };
+  const result = { min: viewedBytes(4), max: viewedBytes(4) };
   new DataView(result.min.buffer).setInt32(0, min, true);
   new DataView(result.max.buffer).setInt32(0, max, true);
   return result;

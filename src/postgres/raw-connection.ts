@@ -156,11 +156,11 @@ export class RawConnection {
 
   /** Ends the connection when its operation has waited longer than the receive timeout. */
   endIfSilent(): void {
-    const silent = () => this.#operation !== undefined && this.silentMs > this.#receiveTimeoutMs;
-    if (!silent()) return;
+    const isSilent = () => this.#operation !== undefined && this.silentMs > this.#receiveTimeoutMs;
+    if (!isSilent()) return;
     // After work that took long, what came meanwhile is read only now: timers come before the sockets.
     setImmediate(() => {
-      if (silent()) this.#fail(this.silent());
+      if (isSilent()) this.#fail(this.silent());
     });
   }
 

@@ -255,7 +255,7 @@ export class Stream {
     if (!this.#spillDue() && !this.#reader.hasDiscarded) return undefined;
     const taken = this.#work;
     const spilled = this.#spillAhead(taken);
-    this.#workOn(spilled.finally(() => taken));
+    this.#workOn(spilled.finally(() => taken)); // ends when both have, whichever fails
     return spilled;
   }
 

@@ -1,5 +1,6 @@
 // What a column's type is made of: values, and lists, structs and maps of them, as deep as Postgres can make them.
 // A tree says how values lie on the wire (each kind names the send function) and how their column looks in the file.
+import { viewedBytes } from "../base/viewed-bytes.ts";
 import type { ParquetColumn } from "../parquet/schema.ts";
 import type { Codec, Family } from "./family.ts";
 import { listCodec } from "./list.ts";
@@ -36,7 +37,7 @@ export type Rewire = (bytes: Uint8Array, view: DataView, at: number, length: num
 
 /** Wire bytes under construction. */
 export class WireWriter {
-  bytes = new Uint8Array(1024);
+  bytes = viewedBytes(1024);
   view = new DataView(this.bytes.buffer);
   end = 0;
 
@@ -66,7 +67,7 @@ export class WireWriter {
 
   #reserve(size: number): void {
     if (this.end + size <= this.bytes.length) return;
-    const grown = new Uint8Array(Math.max(this.bytes.length * 2, this.end + size));
+    const grown = viewedBytes(Math.max(this.bytes.length * 2, this.end + size));
     grown.set(this.bytes.subarray(0, this.end));
     this.bytes = grown;
     this.view = new DataView(grown.buffer);
